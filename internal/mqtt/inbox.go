@@ -1,0 +1,131 @@
+package mqtt
+
+import "hash/maphash"
+
+// Inbox is the receiver's half of a session's state: the packet identifiers of QoS 1 and 2 messages that came in and are
+// not done with. It belongs to the session, not to a connection, so that a message repeated after a reconnect is
+// recognised. The zero value is ready to use.
+type Inbox struct {
+	entries map[uint16]inEntry
+	serial  uint64
+}
+
+// Token names one incoming message of an Inbox. It holds the packet identifier and a serial number, so that the late
+// settling of an abandoned message never acknowledges a new one that reuses its identifier.
+type Token uint64
+
+// ID is the packet identifier.
+func (t Token) ID() uint16 { return uint16(t) }
+
+type inEntry struct {
+	token   Token
+	sum     uint64 // of topic and payload
+	qos     byte
+	settled bool // QoS 2: PUBREC is due, and PUBREL awaited; QoS 1: only while away
+	away    bool // the connection it came on is gone, and it was not repeated since
+}
+
+// Arrival says what a PUBLISH is to its session.
+type Arrival byte
+
+const (
+	// Fresh is a message not seen before: offer it.
+	Fresh Arrival = iota
+	// Repeated is one that was offered and is not settled yet: its acknowledgement will follow, do not offer it again.
+	Repeated
+	// Received is one that was offered and settled: acknowledge it (PUBACK, PUBREC) again, do not offer it.
+	Received
+)
+
+var inboxSeed = maphash.MakeSeed()
+
+// Publish records an incoming QoS 1 or 2 message.
+//
+// A QoS 1 message is a repetition if DUP says so and its identifier is still unacknowledged. For QoS 2 the identifier
+// alone decides until PUBREL (MQTT 3.1.1, 4.3.3). For both the content must be the same: otherwise the sender lost its
+// state, as a device does that reboots, and taking the new message for the old one would lose it.
+func (in *Inbox) Publish(id uint16, dup bool, m *Message) (Arrival, Token) {
+	in.serial++
+	e := inEntry{qos: m.QoS, token: Token(in.serial<<16 | uint64(id)), sum: contentSum(m)}
+	if old, ok := in.entries[id]; ok && old.qos == m.QoS && old.sum == e.sum && (dup || m.QoS == 2) {
+		old.away = false
+		if !old.settled {
+			in.entries[id] = old
+			return Repeated, old.token
+		}
+		in.keepReceived(id, old)
+		return Received, old.token
+	}
+	if in.entries == nil {
+		in.entries = make(map[uint16]inEntry)
+	}
+	in.entries[id] = e
+	return Fresh, e.token
+}
+
+func contentSum(m *Message) uint64 {
+	var h maphash.Hash
+	h.SetSeed(inboxSeed)
+	_, _ = h.WriteString(m.Topic) // never fails
+	_ = h.WriteByte(0)            // a topic has none
+	_, _ = h.Write(m.Payload)
+	return h.Sum64()
+}
+
+// Forget removes a message that was not taken after all.
+func (in *Inbox) Forget(t Token) {
+	if in.entries[t.ID()].token == t {
+		delete(in.entries, t.ID())
+	}
+}
+
+// Settle records that a message was taken care of and returns its QoS: 1, PUBACK is due and the identifier is free again;
+// 2, PUBREC is due; 0, nothing is to be sent: the session does not know it any more, or its connection is gone.
+func (in *Inbox) Settle(t Token) byte {
+	e, ok := in.entries[t.ID()]
+	if !ok || e.token != t {
+		return 0
+	}
+	e.settled = true
+	if e.away {
+		in.entries[t.ID()] = e // acknowledged when it is repeated
+		return 0
+	}
+	in.keepReceived(t.ID(), e)
+	return e.qos
+}
+
+// keepReceived keeps an acknowledged message until PUBREL; one of QoS 1 is done with.
+func (in *Inbox) keepReceived(id uint16, e inEntry) {
+	if e.qos == 1 {
+		delete(in.entries, id)
+	} else {
+		in.entries[id] = e
+	}
+}
+
+// Disconnected records that the connection is gone while the session goes on: what is settled from now on is
+// acknowledged when the sender repeats it on its next connection, and not before.
+func (in *Inbox) Disconnected() {
+	for id, e := range in.entries {
+		e.away = true
+		in.entries[id] = e
+	}
+}
+
+// Release handles PUBREL and says whether the identifier was known. PUBCOMP is due either way. A QoS 1 message is left
+// alone: its PUBACK is still due.
+func (in *Inbox) Release(id uint16) bool {
+	e, ok := in.entries[id]
+	if !ok || e.qos != 2 {
+		return false
+	}
+	delete(in.entries, id)
+	return true
+}
+
+// Len is how many identifiers are in use.
+func (in *Inbox) Len() int { return len(in.entries) }
+
+// Reset forgets everything, as the end of a session does.
+func (in *Inbox) Reset() { in.entries = nil }

@@ -1,0 +1,129 @@
+package mqtt
+
+import (
+	"maps"
+	"math"
+	"slices"
+)
+
+// Outbox is the sender's half of a session's state: which packet identifier carries which queued message, named by its
+// sequence number. It belongs to the session, not to a connection, so that a resend after a reconnect carries the
+// identifier of the first attempt (MQTT 3.1.1, 4.4). The zero value is ready to use.
+type Outbox struct {
+	ids      map[uint64]uint16 // by sequence number, published and not acknowledged
+	entries  map[uint16]uint64 // the reverse, and what is reserved or released
+	released []uint16          // QoS 2: PUBREC came, PUBREL was sent, PUBCOMP is awaited; in that order
+	again    []uint64          // sequence numbers that are to come again, in order; see Disconnected
+	last     uint16
+	wrapped  bool
+}
+
+// Assign returns the packet identifier for a message and whether it is new. ok is false when all 65,535 are in use.
+func (o *Outbox) Assign(seq uint64) (id uint16, fresh, ok bool) {
+	o.passOver(seq)
+	if id, found := o.ids[seq]; found {
+		return id, false, true
+	}
+	id, ok = o.take(seq)
+	if ok {
+		o.ids[seq] = id
+	}
+	return id, true, ok
+}
+
+// Disconnected records that the connection is gone while the session goes on. On the next one the messages come again, in
+// the same order. One that is passed over then does not come any more (it has expired, for instance), and its identifier is
+// free again.
+func (o *Outbox) Disconnected() { o.again = slices.Sorted(maps.Keys(o.ids)) }
+
+func (o *Outbox) passOver(seq uint64) {
+	for len(o.again) > 0 && o.again[0] <= seq {
+		if old := o.again[0]; old != seq {
+			delete(o.entries, o.ids[old])
+			delete(o.ids, old)
+		}
+		o.again = o.again[1:]
+	}
+}
+
+// Reserve takes an identifier for a SUBSCRIBE or UNSUBSCRIBE, until Free.
+func (o *Outbox) Reserve() (id uint16, ok bool) { return o.take(reserved) }
+
+// Free gives back an identifier that was reserved.
+func (o *Outbox) Free(id uint16) {
+	if seq, ok := o.entries[id]; ok && seq == reserved {
+		delete(o.entries, id)
+	}
+}
+
+// These stand for the sequence number of identifiers that carry no message. Lanes count from 1.
+const (
+	reserved = 0
+	released = math.MaxUint64
+)
+
+const maxID = 65535
+
+func (o *Outbox) take(seq uint64) (id uint16, ok bool) {
+	if len(o.entries) == maxID {
+		return 0, false
+	}
+	if o.ids == nil {
+		o.ids, o.entries = make(map[uint64]uint16), make(map[uint16]uint64)
+	}
+	for {
+		o.last++
+		if o.last == 0 {
+			o.last, o.wrapped = 1, true
+		}
+		if _, used := o.entries[o.last]; !used {
+			o.entries[o.last] = seq
+			return o.last, true
+		}
+	}
+}
+
+// Wrapped says whether every identifier has been used at least once.
+func (o *Outbox) Wrapped() bool { return o.wrapped }
+
+// Ack handles PUBACK, or PUBREC with an error code: the message is done with, its identifier free.
+func (o *Outbox) Ack(id uint16) (seq uint64, ok bool) {
+	seq, ok = o.entries[id]
+	if !ok || seq == reserved || seq == released {
+		return 0, false
+	}
+	delete(o.entries, id)
+	delete(o.ids, seq)
+	return seq, true
+}
+
+// Receive handles PUBREC: the message belongs to the receiver now, its identifier waits for PUBCOMP. ok is false for a
+// repeated or unknown PUBREC; PUBREL is due in any case.
+func (o *Outbox) Receive(id uint16) (seq uint64, ok bool) {
+	seq, ok = o.Ack(id)
+	if ok {
+		o.entries[id] = released
+		o.released = append(o.released, id)
+	}
+	return seq, ok
+}
+
+// Complete handles PUBCOMP.
+func (o *Outbox) Complete(id uint16) {
+	if o.entries[id] != released {
+		return
+	}
+	delete(o.entries, id)
+	i := slices.Index(o.released, id) // mostly the first
+	o.released = slices.Delete(o.released, i, i+1)
+}
+
+// Released lists the identifiers that wait for PUBCOMP, oldest first. After a reconnect their PUBREL is sent again. The
+// slice is the table's own: read it before the next call.
+func (o *Outbox) Released() []uint16 { return o.released }
+
+// Len is how many identifiers are in use.
+func (o *Outbox) Len() int { return len(o.entries) }
+
+// Reset forgets everything, as the end of a session does.
+func (o *Outbox) Reset() { *o = Outbox{last: o.last, wrapped: o.wrapped} }
