@@ -1,0 +1,70 @@
+package lane
+
+import "sync"
+
+// Budget is the memory that the lanes of a process share. A nil Budget has no limit.
+type Budget struct {
+	limit int64
+
+	mu      sync.Mutex // protects the following fields; taken while a lane's mutex is held, never the reverse
+	used    int64
+	waiting map[*Lane]struct{} // that were refused
+}
+
+// NewBudget returns a budget of so many bytes, as Message.Size counts them.
+func NewBudget(limit int64) *Budget { return &Budget{limit: limit, waiting: make(map[*Lane]struct{})} }
+
+// Used is how many bytes are taken.
+func (b *Budget) Used() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.used
+}
+
+// fits says whether a message of this size can ever be reserved: it may take an eighth of the limit, see roomyLocked.
+func (b *Budget) fits(size int64) bool { return b == nil || size <= b.limit/8 }
+
+// reserve takes size bytes, beyond the limit if must is set.
+func (b *Budget) reserve(size int64, must bool) bool {
+	if b == nil {
+		return true
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !must && b.used+size > b.limit {
+		return false
+	}
+	b.used += size
+	return true
+}
+
+// wait has l called when there is room, or returns true if there is room already.
+func (b *Budget) wait(l *Lane) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.roomyLocked() {
+		return true
+	}
+	b.waiting[l] = struct{}{}
+	return false
+}
+
+// roomyLocked is short of the limit by the largest message that the limit lets in, so that a lane that is called finds room.
+func (b *Budget) roomyLocked() bool { return b.used < b.limit-b.limit/8 }
+
+// free gives size bytes back and returns the lanes that may try again.
+func (b *Budget) free(size int64) (waiting []*Lane) {
+	if b == nil {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.used -= size
+	if len(b.waiting) > 0 && b.roomyLocked() {
+		for l := range b.waiting {
+			waiting = append(waiting, l)
+		}
+		clear(b.waiting)
+	}
+	return waiting
+}

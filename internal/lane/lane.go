@@ -1,0 +1,349 @@
+package lane
+
+import (
+	"sync"
+	"time"
+
+	"bridged/internal/mqtt"
+)
+
+// Source offers messages to a lane.
+type Source interface {
+	// Settled is called exactly once for each message that was taken with a source: t is the token of its Offer.
+	Settled(t mqtt.Token, o Outcome)
+	// Room is called once after Offer returned false, as soon as it is worth trying again.
+	Room()
+}
+
+// Outcome is how a message was settled.
+type Outcome byte
+
+const (
+	// Delivered means that the far side acknowledged the message.
+	Delivered Outcome = iota + 1
+	// Dropped means that a rule dropped it; the counters say which.
+	Dropped
+)
+
+// Policy decides what happens to a QoS 1 or 2 message when the lane is full. QoS 0 is always dropped then.
+type Policy byte
+
+const (
+	// Block takes no further messages: Offer returns false.
+	Block Policy = iota
+	// DropOldest drops the oldest message that is not in flight.
+	DropOldest
+	// DropNewest drops the message that is offered.
+	DropNewest
+)
+
+// Config is what a lane is allowed. Zero numbers mean no limit.
+type Config struct {
+	MaxMessages int           // messages held
+	MaxBytes    int64         // bytes held, as Message.Size counts them
+	MaxAge      time.Duration // undelivered messages older than this are dropped
+	OnFull      Policy
+	DropQoS0    bool    // drop QoS 0 while no consumer is attached
+	Budget      *Budget // shared by the lanes of the process, nil for none
+
+	// What the far side can take at all. A message beyond it is dropped when it is offered.
+	MaxPayload     int64 // bytes
+	MaxTopicBytes  int
+	MaxTopicLevels int
+
+	// Hold says whether the lane holds messages before its first consumer is attached.
+	Hold bool
+}
+
+// Lane is one direction of one device. See the package comment.
+type Lane struct {
+	cfg   Config
+	epoch time.Time // ages are counted from here, so that setting the clock does not change them
+
+	mu       sync.Mutex // protects the following fields
+	q        ring
+	cursor   uint64 // sequence number of the next message for the consumer, or less
+	release  uint64 // sequence number of the next message to be reported as settled, or less
+	live     int    // messages that are neither delivered nor dropped
+	bytes    int64  // of live
+	expiring int    // live messages with a time of their own to expire
+	reader   *Reader
+	hold     bool
+	count    Counters
+	blocked  []Source // whose Offer was refused
+	calls    []call   // for sources, in order
+	calling  bool     // somebody is making them
+}
+
+type entry struct {
+	seq     uint64
+	msg     mqtt.Message
+	from    Source // nil if nobody waits for the outcome, or not any more
+	token   mqtt.Token
+	at      time.Duration // since the lane's epoch
+	outcome Outcome       // 0 until settled
+	state   state
+	dup     bool
+}
+
+type state byte
+
+const (
+	queued state = iota
+	inFlight
+	gone // delivered or dropped: a place holder until the entries before it are gone too
+)
+
+// spent says whether the entry is of no more use.
+func (e *entry) spent() bool { return e.state == gone && e.from == nil }
+
+// New returns an empty lane.
+func New(cfg Config) *Lane {
+	return &Lane{cfg: cfg, hold: cfg.Hold, epoch: time.Now(), q: ring{next: 1}, cursor: 1, release: 1}
+}
+
+// Offer hands a message over. From learns when it is settled, with the given token; it may be nil for QoS 0.
+//
+// Offer returns false if the lane is full and its policy is Block: then nothing happened, and from.Room is called when
+// there is room. It never blocks.
+func (l *Lane) Offer(m mqtt.Message, from Source, t mqtt.Token) bool {
+	l.mu.Lock()
+	reason, taken := l.admitLocked(&m)
+	if !taken {
+		if from != nil {
+			l.blocked = append(l.blocked, from)
+		}
+		l.unlockAndCall()
+		return false
+	}
+	l.count.Accepted++
+	if reason != 0 {
+		l.refuseLocked(reason, from, t)
+		l.unlockAndCall()
+		return true
+	}
+	l.q.push(entry{msg: m, from: from, token: t, at: time.Since(l.epoch)})
+	l.live++
+	l.bytes += m.Size()
+	if !m.Expires.IsZero() {
+		l.expiring++
+	}
+	r := l.reader
+	l.unlockAndCall()
+	if r != nil {
+		r.Pump()
+	}
+	return true
+}
+
+// admitLocked decides whether a message is queued (0, true), dropped (reason, true) or not taken (0, false); in the
+// first case it makes room and reserves memory. An empty lane may always take a message: however much memory other lanes
+// hold, a device whose cloud is well goes on.
+func (l *Lane) admitLocked(m *mqtt.Message) (Reason, bool) {
+	size := m.Size()
+	switch {
+	case l.cfg.MaxPayload > 0 && int64(len(m.Payload)) > l.cfg.MaxPayload,
+		l.cfg.MaxBytes > 0 && size > l.cfg.MaxBytes,
+		!l.cfg.Budget.fits(size):
+		return TooLarge, true
+	case l.cfg.MaxTopicBytes > 0 && len(m.Topic) > l.cfg.MaxTopicBytes,
+		l.cfg.MaxTopicLevels > 0 && mqtt.Levels(m.Topic) > l.cfg.MaxTopicLevels:
+		return TopicLimit, true
+	case l.reader == nil && !l.hold:
+		return NoSession, true
+	case l.reader == nil && m.QoS == 0 && l.cfg.DropQoS0:
+		return QoS0Away, true
+	}
+	for {
+		own := l.fitsLocked(size)
+		if own && l.cfg.Budget.reserve(size, l.live == 0) {
+			return 0, true
+		}
+		switch {
+		case m.QoS == 0 || l.cfg.OnFull == DropNewest:
+			return QueueFull, true
+		case l.cfg.OnFull == Block:
+			if own && l.cfg.Budget.wait(l) {
+				continue // there is room by now
+			}
+			return 0, false
+		case !l.dropOldestLocked():
+			return QueueFull, true // everything older is in flight
+		}
+	}
+}
+
+// fitsLocked says whether the lane's own bounds let a message of this size in.
+func (l *Lane) fitsLocked(size int64) bool {
+	return (l.cfg.MaxMessages == 0 || l.live < l.cfg.MaxMessages) && (l.cfg.MaxBytes == 0 || l.bytes+size <= l.cfg.MaxBytes)
+}
+
+// refuseLocked drops a message that was not queued. Its report still waits for those of the messages before it.
+func (l *Lane) refuseLocked(reason Reason, from Source, t mqtt.Token) {
+	l.count.Dropped[reason]++
+	l.count.LastDropped = reason
+	if from != nil {
+		l.settleLocked(l.q.push(entry{from: from, token: t, state: gone}), Dropped)
+		l.trimLocked()
+	}
+}
+
+func (l *Lane) dropOldestLocked() bool {
+	for i := l.q.index(l.cursor); i < l.q.n; i++ {
+		if e := l.q.at(i); e.state == queued {
+			l.cursor = e.seq + 1
+			l.finishLocked(e, Dropped, QueueFull)
+			l.trimLocked()
+			return true
+		}
+	}
+	return false
+}
+
+// finishLocked ends a live message: it is accounted for, settled, and its memory is free.
+func (l *Lane) finishLocked(e *entry, o Outcome, reason Reason) {
+	size := e.msg.Size()
+	if e.state == inFlight && l.reader != nil {
+		l.reader.inFlight--
+		l.reader.inFlightBytes -= size
+	}
+	if !e.msg.Expires.IsZero() {
+		l.expiring--
+	}
+	l.live--
+	l.bytes -= size
+	e.state = gone
+	e.msg = mqtt.Message{}
+	if o == Delivered {
+		l.count.Delivered++
+	} else {
+		l.count.Dropped[reason]++
+		l.count.LastDropped = reason
+	}
+	l.settleLocked(e, o)
+	for _, waiting := range l.cfg.Budget.free(size) {
+		if waiting != l {
+			l.calls = append(l.calls, call{other: waiting})
+		}
+	}
+	l.roomLocked()
+}
+
+// settleLocked records the outcome of a message and queues the reports that have become due, in order.
+func (l *Lane) settleLocked(e *entry, o Outcome) {
+	if e.outcome == 0 {
+		e.outcome = o
+	}
+	for i := l.q.index(l.release); i < l.q.n; i++ {
+		e := l.q.at(i)
+		if e.outcome == 0 && e.from != nil {
+			l.release = e.seq
+			return
+		}
+		if e.from != nil {
+			l.calls = append(l.calls, call{from: e.from, token: e.token, outcome: e.outcome})
+			e.from = nil
+		}
+	}
+	l.release = l.q.end()
+}
+
+// trimLocked lets go of the entries that are gone and reported.
+func (l *Lane) trimLocked() {
+	for l.q.n > 0 && l.q.at(0).spent() {
+		l.q.pop()
+	}
+	l.cursor = max(l.cursor, l.q.first())
+}
+
+// roomLocked queues the calls to the sources that were refused.
+func (l *Lane) roomLocked() {
+	for _, s := range l.blocked {
+		l.calls = append(l.calls, call{from: s})
+	}
+	l.blocked = nil
+}
+
+// call is a call to a source, or to another lane that waits for memory.
+type call struct {
+	from    Source
+	token   mqtt.Token
+	outcome Outcome // 0: there is room
+	other   *Lane
+}
+
+// unlockAndCall unlocks the lane and makes the calls that are due, unless another goroutine is at it.
+func (l *Lane) unlockAndCall() {
+	if l.calling || len(l.calls) == 0 {
+		l.mu.Unlock()
+		return
+	}
+	l.calling = true
+	var spare []call
+	for len(l.calls) > 0 {
+		batch := l.calls
+		l.calls = spare
+		l.mu.Unlock()
+		for i, c := range batch {
+			switch {
+			case c.other != nil:
+				c.other.wake()
+			case c.outcome == 0:
+				c.from.Room()
+			default:
+				c.from.Settled(c.token, c.outcome)
+			}
+			batch[i] = call{}
+		}
+		spare = batch[:0]
+		l.mu.Lock()
+	}
+	l.calls = nil
+	if cap(spare) <= 64 {
+		l.calls = spare
+	}
+	l.calling = false
+	l.mu.Unlock()
+}
+
+// wake has the sources that were refused try again, now that there is memory. The calls are the lane's own, so that they do
+// not run beside others of its.
+func (l *Lane) wake() {
+	l.mu.Lock()
+	l.roomLocked()
+	l.unlockAndCall()
+}
+
+// Sweep drops what has become too old. It is called now and then, for lanes whose consumer is away.
+func (l *Lane) Sweep() {
+	l.mu.Lock()
+	defer l.unlockAndCall()
+	if l.cfg.MaxAge == 0 && l.expiring == 0 {
+		return
+	}
+	now := time.Now()
+	for i := l.q.index(l.cursor); i < l.q.n; i++ {
+		e := l.q.at(i)
+		if e.state != queued {
+			continue
+		}
+		if l.expiredLocked(e, now) {
+			l.finishLocked(e, Dropped, Expired)
+		} else if l.expiring == 0 {
+			break // the rest is younger
+		}
+	}
+	l.trimLocked()
+}
+
+func (l *Lane) expiredLocked(e *entry, now time.Time) bool {
+	return l.cfg.MaxAge > 0 && now.Sub(l.epoch)-e.at > l.cfg.MaxAge ||
+		!e.msg.Expires.IsZero() && !now.Before(e.msg.Expires)
+}
+
+// Empty says whether the lane holds no message.
+func (l *Lane) Empty() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.live == 0
+}

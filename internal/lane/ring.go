@@ -1,0 +1,116 @@
+package lane
+
+// ring is a queue of entries in the order of their sequence numbers. It grows and shrinks with what it holds. Entries
+// that are spent are kept as place holders, until they are popped or the space is needed.
+type ring struct {
+	buf  []entry // its length is a power of two
+	head int     // where in buf the oldest entry is
+	n    int
+	next uint64 // sequence number of the next entry
+}
+
+const (
+	ringMin  = 8
+	ringKeep = 64 // a ring of at most this size does not shrink
+)
+
+// end is the sequence number that the next entry will get.
+func (r *ring) end() uint64 { return r.next }
+
+// first is the sequence number of the oldest entry, or of the next one if there is none.
+func (r *ring) first() uint64 {
+	if r.n == 0 {
+		return r.next
+	}
+	return r.at(0).seq
+}
+
+// at returns the i-th oldest entry. The pointer is valid until the next push or pop.
+func (r *ring) at(i int) *entry { return &r.buf[(r.head+i)&(len(r.buf)-1)] }
+
+// index is where the entry with this sequence number is, or the next one behind it.
+func (r *ring) index(seq uint64) int {
+	first := r.first()
+	if seq <= first {
+		return 0
+	}
+	if seq >= r.next {
+		return r.n
+	}
+	// Without gaps it would be here; with them it is before.
+	hi := int(min(seq-first, uint64(r.n)))
+	if hi < r.n && r.at(hi).seq == seq {
+		return hi
+	}
+	lo := 0
+	for lo < hi {
+		if mid := (lo + hi) / 2; r.at(mid).seq < seq {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo
+}
+
+// find returns the entry with this sequence number, nil if there is none.
+func (r *ring) find(seq uint64) *entry {
+	if i := r.index(seq); i < r.n && r.at(i).seq == seq {
+		return r.at(i)
+	}
+	return nil
+}
+
+// push appends an entry and numbers it.
+func (r *ring) push(e entry) *entry {
+	if r.n == len(r.buf) {
+		r.compact()
+		if r.n >= len(r.buf)/2 {
+			r.resize(max(ringMin, 2*len(r.buf)))
+		}
+	}
+	e.seq = r.next
+	r.next++
+	p := r.at(r.n)
+	*p = e
+	r.n++
+	return p
+}
+
+// compact takes out the spent entries. One message that the far side never acknowledges would otherwise keep a place for
+// each that comes after it.
+func (r *ring) compact() {
+	kept := 0
+	for i := range r.n {
+		if e := r.at(i); !e.spent() {
+			*r.at(kept) = *e
+			kept++
+		}
+	}
+	for i := kept; i < r.n; i++ {
+		*r.at(i) = entry{}
+	}
+	r.n = kept
+}
+
+// pop removes the oldest entry.
+func (r *ring) pop() {
+	*r.at(0) = entry{}
+	r.head = (r.head + 1) & (len(r.buf) - 1)
+	r.n--
+	size := len(r.buf)
+	for size > ringKeep && r.n <= size/8 {
+		size /= 2
+	}
+	if size < len(r.buf) {
+		r.resize(size)
+	}
+}
+
+func (r *ring) resize(size int) {
+	buf := make([]entry, size)
+	for i := range r.n {
+		buf[i] = *r.at(i)
+	}
+	r.buf, r.head = buf, 0
+}
