@@ -1,0 +1,239 @@
+package broker
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	mochi "github.com/mochi-mqtt/server/v2"
+	"go.uber.org/zap"
+
+	"bridged/internal/lane"
+	"bridged/internal/mqtt"
+)
+
+// Config is what a Broker needs. All fields are required.
+type Config struct {
+	Listeners []Listener
+	// MaxConnections bounds all connections together, logged in or not.
+	MaxConnections int
+	// ConnectTimeout is from accepting a connection to a valid CONNECT, a TLS handshake included.
+	ConnectTimeout time.Duration
+	// MaxPacketSize bounds one packet from a device, in bytes.
+	MaxPacketSize int
+	Devices       []Device
+	Log           *zap.Logger
+}
+
+// Listener is a TCP address where devices connect.
+type Listener struct {
+	// Address is host:port.
+	Address string
+	// TLS is nil for plain TCP.
+	TLS *tls.Config
+}
+
+// Device is one device that may log in.
+type Device struct {
+	Name  string // unique
+	Login Login
+	// MaxQoS and Retain are what the cloud carries. MQTT 5 devices are told.
+	MaxQoS byte
+	Retain bool
+	// Persistent keeps messages for the device while it is away, although it connects clean.
+	Persistent bool
+
+	Up       Uplink
+	Down     Downlink
+	Upstream Upstream
+}
+
+// Login is what a device presents. Fields that are empty are not looked at.
+type Login struct {
+	ClientID     string
+	Username     string
+	Password     string
+	PasswordHash []byte // bcrypt
+	// Anonymous says that neither user name nor password are looked at, whatever else is set.
+	Anonymous bool
+	// AllowFrom are the networks that the device may connect from.
+	AllowFrom []netip.Prefix
+}
+
+// Uplink takes the device's messages; see lane.Lane. It may be offered a will while the device is away.
+type Uplink interface {
+	Offer(m mqtt.Message, from lane.Source, t mqtt.Token) bool
+}
+
+// Downlink holds the messages for the device; see lane.Lane.
+type Downlink interface {
+	Attach(c lane.Consumer, w lane.Window) *lane.Reader
+	Hold(hold bool)
+}
+
+// Upstream is the device's cloud side. Calls to Connected, Disconnected and EndSession are made one at a time. None of the
+// methods may block, and none may wait for the broker.
+type Upstream interface {
+	// Connected says that the device has connected, and with what. The Connected of one connection always comes after
+	// the Disconnected of the one before.
+	Connected(c mqtt.Connect)
+	// Disconnected says that the device has left. Unless gracefully (it said DISCONNECT, or the bridge stops) its will
+	// is due.
+	Disconnected(graceful bool)
+	// EndSession says that the session which the device had kept is over.
+	EndSession()
+	// Subscribe asks for filters. done is called once, on any goroutine, with the granted QoS or 0x80 for each.
+	Subscribe(subs []mqtt.Subscription, done func(codes []byte))
+	// Unsubscribe gives filters up. done is called once, on any goroutine.
+	Unsubscribe(filters []string, done func())
+}
+
+const (
+	// stall is how long a device may take nothing of what is sent to it before its connection is ended.
+	stall = 30 * time.Second
+	// sendLimit bounds what waits for a device that does not read, in bytes. Deliveries stop far below, at sendReady;
+	// between them fit a message of the largest size and acknowledgements.
+	sendLimit = 32 << 20
+	sendReady = 64 << 10
+	// flushWithin is how long a device has to take what waits for it when the bridge stops.
+	flushWithin = 500 * time.Millisecond
+	// readBuffer is how many bytes are read from a connection at once.
+	readBuffer = 2048
+	// receiveMaximum is how many unacknowledged messages MQTT 5 devices are told to send at most.
+	receiveMaximum = 1024
+)
+
+// Broker accepts devices. Its methods are safe for concurrent use.
+type Broker struct {
+	cfg       Config
+	log       *zap.Logger
+	server    *mochi.Server
+	listeners []listener
+	devices   map[string]*device
+	logins    *logins
+	stall     time.Duration // shorter in tests
+	serial    atomic.Uint64 // of connections
+
+	refusals quiet // log lines about logins
+	strays   quiet // log lines about connections that never logged in
+
+	stopped chan struct{}  // closed when listeners are
+	running sync.WaitGroup // links
+	timers  sync.WaitGroup // that are set or at work
+
+	mu    sync.Mutex // protects the following fields
+	links map[*link]struct{}
+	full  bool // connections are being turned away
+	count Counters
+}
+
+// New checks the configuration and binds the listeners. It starts nothing: after New, Run must be called, if only with a
+// context that has ended, to close them.
+func New(cfg Config) (*Broker, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	b := &Broker{
+		cfg:     cfg,
+		log:     cfg.Log,
+		devices: make(map[string]*device, len(cfg.Devices)),
+		stall:   stall,
+		stopped: make(chan struct{}),
+		links:   make(map[*link]struct{}),
+	}
+	for _, d := range cfg.Devices {
+		b.devices[d.Name] = &device{Device: d, b: b}
+	}
+	var err error
+	if b.logins, err = newLogins(cfg.Devices, b.devices); err != nil {
+		return nil, err
+	}
+	if b.server, err = newServer(cfg.MaxPacketSize); err != nil {
+		return nil, err
+	}
+	if b.listeners, err = listen(cfg.Listeners); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// newServer makes a mochi server that is never served: connections are handed to it one by one, and its event loop would
+// only look after things that it is not allowed to have. What it logs is discarded, because it logs whole packets.
+func newServer(maxPacket int) (*mochi.Server, error) {
+	capabilities := mochi.NewDefaultServerCapabilities()
+	capabilities.MaximumPacketSize = uint32(maxPacket)
+	capabilities.MaximumClientWritesPending = 1 // of a queue that is not used
+	capabilities.ReceiveMaximum = receiveMaximum
+	capabilities.TopicAliasMaximum = 0
+	capabilities.SharedSubAvailable = 0
+	capabilities.SubIDAvailable = 0
+	capabilities.Compatibilities.NoInheritedPropertiesOnAck = true
+	server := mochi.New(&mochi.Options{
+		Capabilities:            capabilities,
+		ClientNetReadBufferSize: readBuffer,
+		Logger:                  slog.New(slog.DiscardHandler),
+	})
+	return server, server.AddHook(&hook{}, nil)
+}
+
+// Addrs are the addresses that were bound, in the order of the configuration.
+func (b *Broker) Addrs() []net.Addr {
+	addrs := make([]net.Addr, len(b.listeners))
+	for i, l := range b.listeners {
+		addrs[i] = l.Addr()
+	}
+	return addrs
+}
+
+// Run accepts devices until ctx ends. Then it closes the listeners, lets the devices go, and returns when everything has
+// ended. It may be called once.
+func (b *Broker) Run(ctx context.Context) error {
+	var accepting sync.WaitGroup
+	for _, l := range b.listeners {
+		accepting.Go(func() { b.accept(l) })
+	}
+	<-ctx.Done()
+	close(b.stopped)
+	for _, l := range b.listeners {
+		if err := l.Close(); err != nil {
+			b.log.Warn("closing a listener failed", zap.Stringer("listen", l.Addr()), zap.NamedError("err", err))
+		}
+	}
+	accepting.Wait()
+	b.endLinks()
+	b.running.Wait()
+	for _, d := range b.devices {
+		d.stop()
+	}
+	b.timers.Wait()
+	return nil
+}
+
+func (b *Broker) endLinks() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for l := range b.links {
+		l.end(shutdown)
+	}
+}
+
+// after calls f on a goroutine of its own, unless the timer is cancelled.
+func (b *Broker) after(d time.Duration, f func()) *time.Timer {
+	b.timers.Add(1)
+	return time.AfterFunc(d, func() {
+		defer b.timers.Done()
+		f()
+	})
+}
+
+// cancel stops a timer of after. It may have fired already.
+func (b *Broker) cancel(t *time.Timer) {
+	if t != nil && t.Stop() {
+		b.timers.Done()
+	}
+}

@@ -1,0 +1,172 @@
+package broker
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"bridged/internal/lane"
+)
+
+// device is a configured device, connected or not.
+type device struct {
+	Device
+	b        *Broker
+	assigned string        // client identifier for a device that presents none
+	stripped atomic.Uint64 // messages that lost MQTT 5 properties
+
+	// mu protects the following fields and puts the calls to Upstream in order. It is held while calling lanes and
+	// Upstream, none of which ever comes back to a device.
+	mu       sync.Mutex
+	arrivals uint64      // links that have wanted to enter
+	link     *link       // the one that is in, nil if the device is away
+	since    time.Time   // of the last change of link
+	session  *session    // of link, or kept while away; nil if there is none
+	expiry   *time.Timer // of the session that is kept
+	will     *delayed    // will that waits for its time
+}
+
+// The window of messages that are delivered to a device and not acknowledged.
+const (
+	windowMessages = 64
+	windowBytes    = 128 << 10
+)
+
+// enter makes l the device's link, in place of any other, with the session that l asked for. If l has ended meanwhile, or
+// was overtaken by a still later one, it does nothing but end l: mochi's next write fails then.
+func (d *device) enter(l *link) {
+	if !d.claim(l) {
+		l.end(takenOver)
+		return
+	}
+	defer d.mu.Unlock()
+	d.b.cancel(d.expiry)
+	d.expiry = nil
+	resumed := d.session != nil && !l.req.fresh
+	if d.will != nil {
+		// A resumed session takes its will back, one that is discarded ends and has it delivered (MQTT 5, 3.1.3.2.2).
+		d.settleWillLocked(!resumed)
+	}
+	connect := l.req.session(resumed)
+	if !resumed {
+		d.session = &session{room: make(chan struct{}, 1)}
+		if (connect.Clean || connect.Reset) && !d.Persistent {
+			d.Down.Hold(false) // drops what was held for an earlier session
+		}
+	}
+	l.req.resumed, l.req.clean = resumed, connect.Clean
+	l.session = d.session
+	l.session.connected(l)
+	d.link, d.since = l, time.Now()
+	r := d.Down.Attach(l, lane.Window{Messages: min(windowMessages, l.req.receiveMax), Bytes: windowBytes})
+	l.mu.Lock()
+	l.reader = r
+	l.mu.Unlock()
+	d.Upstream.Connected(connect)
+}
+
+// claim waits until the device has no link and returns with d.mu held, or returns false.
+func (d *device) claim(l *link) bool {
+	d.mu.Lock()
+	d.arrivals++
+	arrival := d.arrivals
+	for d.link != nil {
+		old := d.link
+		d.mu.Unlock()
+		old.end(takenOver)
+		<-old.done // soon: nothing that it does blocks
+		d.mu.Lock()
+	}
+	select {
+	case <-l.closed:
+	default:
+		if arrival == d.arrivals {
+			return true
+		}
+	}
+	d.mu.Unlock()
+	return false
+}
+
+// begin lets messages flow, after CONNACK.
+func (l *link) begin() {
+	l.b.log.Info("device connected", l.fields(zap.String("protocol", versionName(l.req.version)),
+		zap.Bool("resumed", l.req.resumed))...)
+	l.session.mu.Lock()
+	var resend []byte
+	for _, id := range l.session.out.Released() {
+		resend = appendAck(resend, pubrel, id)
+	}
+	l.session.mu.Unlock()
+	if len(resend) > 0 {
+		l.send(resend)
+	}
+	l.reader.Start()
+}
+
+// leave takes l out of its device.
+func (d *device) leave(l *link, graceful bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	kept := l.req.expiry > 0
+	l.session.disconnected()
+	l.reader.Detach(kept || d.Persistent)
+	if w := l.req.will; w != nil && w.held && !graceful {
+		d.holdWillLocked(w, l.req.expiry)
+	}
+	d.Upstream.Disconnected(graceful)
+	d.link, d.since = nil, time.Now()
+	switch {
+	case !kept:
+		d.session = nil
+		if !l.req.clean { // it was kept so far
+			d.Upstream.EndSession()
+		}
+	case l.req.expiry < forever:
+		d.expireLocked(time.Duration(l.req.expiry) * time.Second)
+	}
+}
+
+// expireLocked has the kept session end after a time.
+func (d *device) expireLocked(after time.Duration) {
+	var timer *time.Timer
+	timer = d.b.after(after, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.expiry != timer {
+			return // the device came back in this moment
+		}
+		d.expiry = nil
+		if d.will != nil {
+			d.settleWillLocked(true)
+		}
+		d.session = nil
+		d.Down.Hold(d.Persistent)
+		d.Upstream.EndSession()
+		d.b.log.Info("the device's session has expired", zap.String("device", d.Name))
+	})
+	d.expiry = timer
+}
+
+// stop ends what would happen later. A will that waits is delivered now, because nobody will remember it.
+func (d *device) stop() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.b.cancel(d.expiry)
+	d.expiry = nil
+	if d.will != nil {
+		d.settleWillLocked(true)
+	}
+}
+
+func versionName(v byte) string {
+	switch v {
+	case 3:
+		return "3.1"
+	case 4:
+		return "3.1.1"
+	}
+	return "5"
+}

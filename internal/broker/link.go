@@ -1,0 +1,175 @@
+package broker
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync"
+	"time"
+
+	mochi "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+	"go.uber.org/zap"
+
+	"bridged/internal/lane"
+	"bridged/internal/netconn"
+)
+
+// link is one connection, from accept to its end. To mochi it is the net.Conn (conn.go), to the down lane the consumer
+// (deliver.go).
+type link struct {
+	net.Conn // TLS or plain, over nc
+	nc       *netconn.Conn
+	b        *Broker
+	remote   netip.AddrPort
+	giveUp   time.Time // CONNECT must have been accepted by then
+
+	// Written by the reading goroutine before the link enters its device, and not afterwards.
+	client  *mochi.Client
+	req     request
+	device  *device  // nil until the login was accepted
+	session *session // nil until the link has entered its device
+
+	// Used by the reading goroutine only.
+	deadlineSet time.Time // when the read deadline was set last
+	ours        bool      // code of this package runs, as opposed to mochi's
+	told        bool      // the log says why the login was refused
+
+	out []byte // what Deliver has encoded; belongs to whoever runs the lane's reader
+
+	closed chan struct{} // closed by end
+	done   chan struct{} // closed when the link has left its device
+
+	mu     sync.Mutex // protects the following fields; held over writes, which do not block
+	cause  *ending    // set by end; nothing is written any more
+	reader *lane.Reader
+}
+
+func newLink(b *Broker, c *net.TCPConn, config *tls.Config) (*link, error) {
+	nc, err := netconn.New(c, netconn.Options{Limit: sendLimit, Stall: b.stall})
+	if err != nil {
+		return nil, err
+	}
+	l := &link{
+		Conn:   nc,
+		nc:     nc,
+		b:      b,
+		giveUp: time.Now().Add(b.cfg.ConnectTimeout),
+		closed: make(chan struct{}),
+		done:   make(chan struct{}),
+	}
+	if addr, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		addr := addr.AddrPort()
+		l.remote = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
+	}
+	nc.OnDrain(l.pump)
+	if config != nil {
+		l.Conn = tls.Server(nc, config)
+	}
+	// It holds until login, whatever mochi sets: see SetDeadline.
+	if err := nc.SetReadDeadline(l.giveUp); err != nil {
+		return nil, fmt.Errorf("connect timeout: %w", err)
+	}
+	return l, nil
+}
+
+// serve runs the link to its end.
+func (l *link) serve() {
+	err := l.handshake()
+	if err == nil {
+		err = l.read()
+	}
+	l.finish(l.ending(err))
+}
+
+func (l *link) handshake() error {
+	c, ok := l.Conn.(*tls.Conn)
+	if !ok {
+		return nil
+	}
+	if err := c.HandshakeContext(context.Background()); err != nil { // the read deadline ends it
+		return fmt.Errorf("TLS handshake: %w", err)
+	}
+	return nil
+}
+
+// read has mochi read packets until the connection ends.
+//
+// mochi's decoder panics on some malformed packets, for instance a SUBSCRIBE of MQTT 5 that ends before the options of a
+// filter. That is the device's fault and ends its connection. A panic in our own code is not caught.
+func (l *link) read() (err error) {
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		fault, ok := p.(runtime.Error)
+		if !ok || l.ours {
+			panic(p)
+		}
+		err = fmt.Errorf("%w: %w", packets.ErrMalformedPacket, fault)
+		if l.client != nil {
+			l.b.server.Clients.Delete(l.client.ID) // what mochi itself would do
+		}
+	}()
+	return l.b.server.EstablishConnection("lan", l)
+}
+
+// finish says goodbye, closes the connection and leaves the device.
+func (l *link) finish(e ending) {
+	l.end(e)
+	if l.session != nil && l.req.version == 5 && e.code.Code >= packets.ErrUnspecifiedError.Code {
+		_, _ = l.Conn.Write(l.req.disconnectPacket(e.code)) // it is closed next, whether this arrives or not
+	}
+	if e.flush {
+		l.nc.Drain(flushWithin)
+	}
+	_ = l.Conn.Close() // what matters is e
+	if l.session != nil {
+		l.device.leave(l, e.graceful)
+		l.b.log.Info("device disconnected", l.fields(zap.Bool("graceful", e.graceful), zap.NamedError("err", e.err))...)
+	} else {
+		l.logStray(e)
+	}
+	close(l.done)
+	_ = l.nc.Close() // TLS may have failed to
+	l.nc.Wait()
+}
+
+// end has the link's goroutine end it. The first cause counts.
+func (l *link) end(e ending) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cause != nil {
+		return
+	}
+	l.cause = &e
+	close(l.closed)
+	_ = l.nc.SetReadDeadline(time.Unix(1, 0)) // interrupts Read; it fails only if the connection is closed
+}
+
+// send writes whole packets. After end it does nothing.
+func (l *link) send(p []byte) {
+	_, _ = l.Write(p) // the reader notices
+}
+
+// pump delivers what waits, after the device has taken what was sent.
+func (l *link) pump() {
+	l.mu.Lock()
+	r := l.reader
+	l.mu.Unlock()
+	if r != nil {
+		r.Pump()
+	}
+}
+
+func (l *link) fields(more ...zap.Field) []zap.Field {
+	fields := []zap.Field{zap.Stringer("remote", l.remote)}
+	if l.device != nil {
+		fields = append(fields, zap.String("device", l.device.Name))
+	}
+	return append(fields, more...)
+}

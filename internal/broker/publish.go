@@ -1,0 +1,111 @@
+package broker
+
+import (
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"bridged/internal/mqtt"
+)
+
+// publish takes a message from the device.
+func (l *link) publish(pk *packets.Packet) error {
+	if code := pk.PublishValidate(0); code != packets.CodeSuccess {
+		return l.violation(code)
+	}
+	if !mqtt.ValidTopic(pk.TopicName) {
+		return l.violation(packets.ErrTopicNameInvalid)
+	}
+	h := &pk.FixedHeader
+	m := mqtt.Message{Topic: pk.TopicName, Payload: pk.Payload, QoS: h.Qos, Retain: h.Retain}
+	if l.req.version == 5 {
+		if after := pk.Properties.MessageExpiryInterval; after > 0 {
+			m.Expires = time.Now().Add(time.Duration(after) * time.Second)
+		}
+		if stripped(&pk.Properties) {
+			l.device.stripped.Add(1)
+		}
+	}
+	if m.QoS == 0 {
+		l.device.Up.Offer(m, nil, 0)
+		return nil
+	}
+	s := l.session
+	s.mu.Lock()
+	arrival, token := s.in.Publish(pk.PacketID, h.Dup, &m)
+	s.mu.Unlock()
+	switch arrival {
+	case mqtt.Fresh:
+		return l.offer(m, token)
+	case mqtt.Received:
+		l.acknowledge(m.QoS, pk.PacketID)
+	case mqtt.Repeated: // the acknowledgement will follow
+	}
+	return nil
+}
+
+// offer hands a message to the up lane. While that is full it waits, and so does the device, which is not read meanwhile.
+func (l *link) offer(m mqtt.Message, token mqtt.Token) error {
+	s := l.session
+	for !l.device.Up.Offer(m, s, token) {
+		select {
+		case <-s.room:
+		case <-l.closed:
+			s.mu.Lock()
+			s.in.Forget(token) // the device will repeat it
+			s.mu.Unlock()
+			return packets.ErrRejectPacket
+		}
+	}
+	return nil
+}
+
+// acknowledge sends what is due for a message of this QoS that was taken care of, if anything.
+func (l *link) acknowledge(qos byte, id uint16) {
+	var b [ackSize]byte
+	switch qos {
+	case 1:
+		l.send(appendAck(b[:0], puback, id))
+	case 2:
+		l.send(appendAck(b[:0], pubrec, id))
+	}
+}
+
+// pubrel ends the delivery of a QoS 2 message from the device.
+func (l *link) pubrel(id uint16) error {
+	if id == 0 {
+		return l.violation(packets.ErrProtocolViolationNoPacketID)
+	}
+	s := l.session
+	s.mu.Lock()
+	known := s.in.Release(id)
+	s.mu.Unlock()
+	l.respond(pubcomp, id, known)
+	return nil
+}
+
+// respond sends PUBREL or PUBCOMP; MQTT 5 devices are told when the identifier is not known.
+func (l *link) respond(kind byte, id uint16, known bool) {
+	var b [ackSize]byte
+	if known || l.req.version != 5 {
+		l.send(appendAck(b[:0], kind, id))
+	} else {
+		l.send(appendAckCode(b[:0], kind, id, packets.ErrPacketIdentifierNotFound.Code))
+	}
+}
+
+// disconnect handles DISCONNECT.
+func (l *link) disconnect(pk *packets.Packet) error {
+	if p := &pk.Properties; l.req.version == 5 && p.SessionExpiryIntervalFlag {
+		if l.req.expiry == 0 && p.SessionExpiryInterval > 0 { // MQTT 5, 3.14.2.2.2
+			return l.violation(packets.ErrProtocolViolationZeroNonZeroExpiry)
+		}
+		l.req.expiry = p.SessionExpiryInterval
+	}
+	if pk.ReasonCode == packets.CodeDisconnect.Code {
+		l.end(goodbye)
+	} else {
+		l.end(ending{err: errLeft}) // any other reason keeps the will due (MQTT 5, 3.14.4-3)
+	}
+	return packets.ErrRejectPacket
+}
