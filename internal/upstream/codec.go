@@ -1,0 +1,165 @@
+package upstream
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
+	"github.com/gorilla/websocket"
+)
+
+// appendPublish appends an encoded PUBLISH (MQTT 3.1.1, 3.3). id is not used for QoS 0.
+func appendPublish(b []byte, topic string, payload []byte, qos byte, retain, dup bool, id uint16) []byte {
+	n := 2 + len(topic) + len(payload)
+	if qos > 0 {
+		n += 2
+	}
+	head := byte(packets.Publish<<4) | qos<<1
+	if dup {
+		head |= 0x08
+	}
+	if retain {
+		head |= 0x01
+	}
+	b = append(b, head)
+	b = appendLength(b, n)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(topic)))
+	b = append(b, topic...)
+	if qos > 0 {
+		b = binary.BigEndian.AppendUint16(b, id)
+	}
+	return append(b, payload...)
+}
+
+// appendLength appends a remaining length (MQTT 3.1.1, 2.2.3).
+func appendLength(b []byte, n int) []byte {
+	for n >= 0x80 {
+		b = append(b, byte(n)|0x80)
+		n >>= 7
+	}
+	return append(b, byte(n))
+}
+
+// appendAck appends a PUBACK, PUBREC, PUBREL or PUBCOMP.
+func appendAck(b []byte, kind byte, id uint16) []byte {
+	head := kind << 4
+	if kind == packets.Pubrel {
+		head |= 0x02 // MQTT 3.1.1, 3.6.1
+	}
+	return append(b, head, 2, byte(id>>8), byte(id))
+}
+
+// appendPacket appends any other packet by way of paho's encoder.
+func appendPacket(b []byte, p packets.ControlPacket) []byte {
+	var buf bytes.Buffer
+	_ = p.Write(&buf) // a buffer takes everything
+	return append(b, buf.Bytes()...)
+}
+
+// packetReader reads MQTT packets from a WebSocket connection. Packets may span frames and frames hold several packets
+// (MQTT 3.1.1, 6.0.0-4).
+type packetReader struct {
+	br  *bufio.Reader
+	max int // bytes of the largest packet
+}
+
+func newPacketReader(ws *websocket.Conn, limit int) *packetReader {
+	// Small: gorilla has a buffer below, and a large read passes this one by.
+	return &packetReader{br: bufio.NewReaderSize(&frames{ws: ws}, 512), max: limit}
+}
+
+// more says whether part of a packet has been read from the network already.
+func (r *packetReader) more() bool { return r.br.Buffered() > 0 }
+
+// next returns the next packet. It fails with a *Failure if what it reads is not MQTT.
+func (r *packetReader) next() (packets.ControlPacket, error) {
+	head, err := r.br.ReadByte()
+	if err != nil {
+		return nil, err
+	}
+	n, err := r.length()
+	if err != nil {
+		return nil, err
+	}
+	if n > r.max {
+		return nil, fail(ClassProtocol, Online, nil, "the cloud sent a packet of %d bytes; at most %d fit into the queue", n, r.max)
+	}
+	p, err := packets.NewControlPacketWithHeader(packets.FixedHeader{
+		MessageType: head >> 4, Dup: head&0x08 != 0, Qos: head >> 1 & 0x03, Retain: head&0x01 != 0, RemainingLength: n,
+	})
+	if err != nil {
+		return nil, fail(ClassProtocol, Online, err, "the cloud sent something that is not MQTT")
+	}
+	if least := shortest[head>>4]; n < least { // paho's decoder does not look
+		return nil, fail(ClassProtocol, Online, nil, "the cloud sent a truncated packet of type %d", head>>4)
+	}
+	body := make([]byte, n)
+	if _, err := io.ReadFull(r.br, body); err != nil {
+		return nil, err
+	}
+	if err := p.Unpack(bytes.NewBuffer(body)); err != nil {
+		return nil, fail(ClassProtocol, Online, err, "the cloud sent a malformed packet of type %d", head>>4)
+	}
+	return p, nil
+}
+
+// shortest is the least remaining length of the packets that a server sends, by type.
+var shortest = [16]int{
+	packets.Connack: 2, packets.Publish: 2, packets.Puback: 2, packets.Pubrec: 2, packets.Pubrel: 2, packets.Pubcomp: 2,
+	packets.Suback: 3, packets.Unsuback: 2,
+}
+
+func (r *packetReader) length() (n int, err error) {
+	for shift := 0; shift < 28; shift += 7 {
+		b, err := r.br.ReadByte()
+		if err != nil {
+			return 0, err
+		}
+		n |= int(b&0x7f) << shift
+		if b&0x80 == 0 {
+			return n, nil
+		}
+	}
+	return 0, fail(ClassProtocol, Online, nil, "the cloud sent a packet with a malformed length")
+}
+
+// frames makes a stream of bytes out of WebSocket messages.
+type frames struct {
+	ws  *websocket.Conn
+	cur io.Reader
+}
+
+func (f *frames) Read(p []byte) (int, error) {
+	for {
+		if f.cur == nil {
+			kind, r, err := f.ws.NextReader()
+			if err != nil {
+				return 0, err
+			}
+			if kind != websocket.BinaryMessage { // MQTT 3.1.1, 6.0.0-1
+				return 0, fail(ClassProtocol, Online, nil, "the cloud sent a text frame")
+			}
+			f.cur = r
+		}
+		n, err := f.cur.Read(p)
+		if errors.Is(err, io.EOF) {
+			f.cur, err = nil, nil
+		}
+		if n > 0 || err != nil {
+			return n, err
+		}
+	}
+}
+
+// expect asserts the type of a packet.
+func expect[P packets.ControlPacket](p packets.ControlPacket) (P, error) {
+	want, ok := p.(P)
+	if !ok {
+		return want, fmt.Errorf("got %T", p)
+	}
+	return want, nil
+}

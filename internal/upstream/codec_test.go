@@ -1,0 +1,48 @@
+package upstream
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
+)
+
+// What appendPublish and appendAck write, somebody else's decoder reads.
+func FuzzAppendPublish(f *testing.F) {
+	f.Add("a/b", []byte("x"), byte(1), true, true, uint16(7))
+	f.Add("", []byte{}, byte(0), false, false, uint16(0))
+	f.Add("t", bytes.Repeat([]byte("y"), 200_000), byte(2), false, true, uint16(65535))
+	f.Fuzz(func(t *testing.T, topic string, payload []byte, qos byte, retain, dup bool, id uint16) {
+		if len(topic) > 65535 {
+			return
+		}
+		qos %= 3
+		b := appendPublish([]byte("before"), topic, payload, qos, retain, dup, id)
+		got, err := packets.ReadPacket(bytes.NewReader(b[len("before"):]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, ok := got.(*packets.PublishPacket)
+		if !ok || p.TopicName != topic || !bytes.Equal(p.Payload, payload) || p.Qos != qos || p.Retain != retain || p.Dup != dup {
+			t.Errorf("got %v", got)
+		}
+		if qos > 0 && p.MessageID != id {
+			t.Errorf("identifier %d, want %d", p.MessageID, id)
+		}
+	})
+}
+
+func TestAppendAck(t *testing.T) {
+	for _, kind := range []byte{packets.Puback, packets.Pubrec, packets.Pubrel, packets.Pubcomp} {
+		got, err := packets.ReadPacket(bytes.NewReader(appendAck(nil, kind, 0x1234)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Details().MessageID != 0x1234 {
+			t.Errorf("%T %d", got, got.Details().MessageID)
+		}
+		if _, ok := got.(*packets.PubrelPacket); ok && got.Details().Qos != 1 {
+			t.Error("PUBREL without its reserved flag")
+		}
+	}
+}

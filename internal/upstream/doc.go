@@ -1,0 +1,21 @@
+// Package upstream keeps each device's own session to its cloud.
+//
+// A Worker stands for one device. It runs one goroutine while there is a reason to have a cloud session, and none
+// otherwise. Each connection attempt goes through the same steps: wait for the backoff and the cloud's connect rate,
+// sign afresh, dial (TCP, TLS, WebSocket), CONNECT, bring the cloud's subscriptions in line with what the device wants,
+// and relay until the connection ends:
+//
+//	idle → waiting → signing → dialing → connecting → subscribing → online → draining → idle
+//
+// A session is one connection. Up: it is the consumer of the device's up lane and tells the lane which messages the
+// cloud acknowledged. Down: the worker is the source of the down lane, and a message is acknowledged to the cloud when the
+// lane has settled it, and only on the connection on which it came. What outlives a connection is kept in the worker: the
+// packet identifiers of both directions, which make up the MQTT session's state, and the subscriptions.
+//
+// # Concurrency
+//
+// All methods of a Worker are safe for concurrent use and none waits for the network. Writing to the cloud does not block
+// (package netconn), so whoever has something to send does it there and then; one goroutine reads. A Keeper serves the
+// timers of all workers. Locks are taken in the order Worker.mu, session.mu, and neither is held while a lane or a callback
+// is called, except for the lane's Empty and Counters.
+package upstream

@@ -1,0 +1,187 @@
+package upstream
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+
+	"bridged/internal/credentials"
+)
+
+// run makes attempts as long as there is a reason.
+func (w *Worker) run() {
+	defer w.wg.Done()
+	for {
+		w.mu.Lock()
+		if !w.demandLocked() {
+			w.running.Store(false)
+			// A message may have come after demandLocked looked and before running was false.
+			if !w.demandLocked() {
+				w.setStateLocked(Idle, w.idleReasonLocked())
+				w.mu.Unlock()
+				return
+			}
+			w.running.Store(true)
+		}
+		now := time.Now()
+		delay := max(w.retryAt.Sub(now), w.pace.wait(now))
+		if delay > 0 {
+			calls := w.waitLocked(delay)
+			w.mu.Unlock()
+			call(calls)
+			w.sleep(delay)
+			continue
+		}
+		ctx, cancel := context.WithCancel(w.ctx)
+		w.cancelTry = cancel
+		w.mu.Unlock()
+		f := w.attempt(ctx)
+		cancel()
+		w.ended(f)
+	}
+}
+
+func (w *Worker) idleReasonLocked() string {
+	switch {
+	case w.stopping:
+		return "bridged stops"
+	case w.known:
+		return "the device left"
+	}
+	return ""
+}
+
+// waitLocked begins to wait. It returns calls to be made without the lock.
+func (w *Worker) waitLocked(delay time.Duration) []func() {
+	if w.state == Waiting {
+		return nil
+	}
+	reason := "the cloud limits how often a device may connect"
+	if w.last != nil {
+		reason = w.last.Error()
+	}
+	w.setStateLocked(Waiting, reason)
+	w.log.Debug("waiting", zap.Duration("backoff", delay), zap.Int("attempt", w.failures))
+	return w.subs.giveUpWaiting() // nobody should wait for a SUBACK that long
+}
+
+// call makes calls that had to wait until a lock was released.
+func call(calls []func()) {
+	for _, f := range calls {
+		f()
+	}
+}
+
+// sleep waits, but not beyond a call of interruptLocked.
+func (w *Worker) sleep(d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-w.wake:
+	case <-w.ctx.Done():
+	}
+}
+
+// attempt goes from signing to the end of the session. It returns nil if the session ended because the worker wanted it to.
+func (w *Worker) attempt(ctx context.Context) *Failure {
+	w.setState(Signing, "")
+	login, err := w.cfg.Identity.Sign(w.cfg.Clock(), nonce())
+	if err != nil {
+		return fail(ClassConfig, Signing, err, "no credentials can be made for this device")
+	}
+	w.setState(Dialing, "")
+	w.mu.Lock()
+	w.pace.connected(time.Now())
+	w.mu.Unlock()
+	ws, nc, f := dial(ctx, w.cfg.URL, w.cfg.TLS)
+	if f != nil {
+		if ctx.Err() != nil {
+			return nil // not wanted any more
+		}
+		return f
+	}
+	s := newSession(w, ws, nc)
+	defer s.close()
+	if f := s.connect(login); f != nil || s.ending.Load() {
+		return f
+	}
+	return s.serve()
+}
+
+// nonce returns random characters for a signature.
+func nonce() string { return rand.Text()[:credentials.NonceLength] }
+
+// ended draws the conclusions from the end of an attempt.
+func (w *Worker) ended(f *Failure) {
+	w.mu.Lock()
+	w.endedLocked(f)
+	calls := w.subs.giveUpWaiting()
+	w.mu.Unlock()
+	call(calls)
+}
+
+func (w *Worker) endedLocked(f *Failure) {
+	w.cancelTry = nil
+	if !w.upSince.IsZero() {
+		if time.Since(w.upSince) >= w.cfg.Backoff.Stable {
+			w.failures = 0
+		}
+		w.upSince, w.retryAt = time.Time{}, time.Time{}
+	}
+	if f == nil {
+		return
+	}
+	w.failures++
+	w.retryAt = time.Now().Add(w.cfg.Backoff.delay(w.failures, f.Class))
+	w.logFailureLocked(f)
+	w.last = f
+}
+
+// logEvery is how often a failure that stays the same is logged.
+const logEvery = 10 * time.Minute
+
+func (w *Worker) logFailureLocked(f *Failure) {
+	log := w.log.Warn
+	same := w.last != nil && w.last.Class == f.Class && w.last.Reason == f.Reason
+	if same && time.Since(w.logged) < logEvery {
+		log = w.log.Debug
+	} else {
+		w.logged = time.Now()
+	}
+	fields := []zap.Field{
+		zap.String("class", string(f.Class)), zap.String("state", string(f.Stage)), zap.String("reason", f.Reason),
+		zap.Int("attempt", w.failures), zap.Duration("backoff", time.Until(w.retryAt).Round(time.Millisecond)),
+	}
+	if f.Err != nil && !errors.Is(f.Err, f) {
+		fields = append(fields, zap.Error(f.Err))
+	}
+	if f.Class == ClassRejected {
+		log("the cloud refused the login", fields...)
+	} else {
+		log("no session with the cloud", fields...)
+	}
+}
+
+func (w *Worker) setState(s State, reason string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.setStateLocked(s, reason)
+}
+
+func (w *Worker) setStateLocked(s State, reason string) {
+	if w.state == s && w.reason == reason {
+		return
+	}
+	w.state, w.since, w.reason = s, time.Now(), reason
+	w.line.add(Change{At: w.since, State: s, Reason: reason})
+	switch s {
+	case Online, Idle:
+		w.log.Info("state", zap.String("state", string(s)), zap.String("reason", reason))
+	default:
+		w.log.Debug("state", zap.String("state", string(s)), zap.String("reason", reason))
+	}
+}

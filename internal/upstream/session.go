@@ -1,0 +1,462 @@
+package upstream
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
+	"github.com/gorilla/websocket"
+	"go.uber.org/zap"
+
+	"bridged/internal/credentials"
+	"bridged/internal/lane"
+	"bridged/internal/mqtt"
+	"bridged/internal/netconn"
+)
+
+const (
+	connackTimeout = 15 * time.Second
+	goodbye        = time.Second // for the last packets to leave
+	// maxIDs bounds packet identifiers in use: QoS 2 messages count until PUBCOMP.
+	maxIDs = 1000
+	// windowBytes bounds what is unacknowledged in a session, beside the cloud's limit in messages.
+	windowBytes = 256 << 10
+	// keepBuffer is the largest send buffer to keep for the next time.
+	keepBuffer = 16 << 10
+)
+
+// session is one connection to the cloud: an MQTT 3.1.1 client over WebSocket.
+type session struct {
+	w      *Worker
+	ws     *websocket.Conn
+	nc     *netconn.Conn
+	rd     *packetReader
+	reader *lane.Reader // set when established
+
+	// What CONNECT said.
+	clean bool
+	armed bool // with a will
+
+	heard    atomic.Bool // something came since the last tick
+	sent     atomic.Bool // something was sent since the last tick
+	ending   atomic.Bool // run is to end it; written under Worker.mu
+	overflow atomic.Bool // a message was refused by the down lane: none may pass it until the cloud sends it again
+
+	// Protected by Worker.mu.
+	established bool
+	graceful    bool // end with DISCONNECT
+	finish      bool // end when the up lane is empty, without lingering
+	abort       bool // and without DISCONNECT, so that the cloud publishes the will
+	exchanges   map[uint16]*exchange
+	lastHeard   time.Time
+	lastSent    time.Time
+	ticked      time.Time // the last tick
+	pingAt      time.Time // when the PINGREQ that is not answered was sent
+	lost        *Failure  // why the Keeper cut the connection
+
+	// Protected by Worker.flow.mu.
+	out, spare []byte
+	writing    bool
+	closed     bool
+	preRelease bool // the cloud may wait for PUBRELs of an earlier process
+}
+
+func newSession(w *Worker, ws *websocket.Conn, nc *netconn.Conn) *session {
+	return &session{w: w, ws: ws, nc: nc, rd: newPacketReader(ws, w.cfg.MaxPacket), exchanges: make(map[uint16]*exchange)}
+}
+
+// connect sends CONNECT and waits for CONNACK. It also returns nil if the session is not wanted any more: it is ending then.
+func (s *session) connect(login credentials.Login) *Failure {
+	w := s.w
+	w.mu.Lock()
+	if !w.demandLocked() {
+		s.ending.Store(true)
+		w.mu.Unlock()
+		return nil
+	}
+	reset := w.reset && !w.cleanLocked()
+	s.clean = reset || w.cleanLocked()
+	p := connectPacket(login, w.cfg.Keepalive, s.clean)
+	if will := w.connect.Will; will != nil && w.present && w.cfg.Limits.Will && !reset {
+		s.armed = true
+		p.WillFlag, p.WillTopic, p.WillMessage = true, w.cfg.Topics.Up(will.Topic), will.Payload
+		p.WillQos, p.WillRetain = min(will.QoS, w.cfg.Limits.MaxQoS), will.Retain && w.cfg.Limits.Retain
+	}
+	w.live = s
+	w.setStateLocked(Connecting, "")
+	w.mu.Unlock()
+
+	s.append(func(b []byte) []byte { return appendPacket(b, p) })
+	s.flush()
+	_ = s.nc.SetReadDeadline(time.Now().Add(connackTimeout)) // fails only on a closed connection, as reading will
+	got, err := s.rd.next()
+	if err != nil {
+		if s.ending.Load() {
+			return nil
+		}
+		return readFailure(Connecting, err, s.nc)
+	}
+	ack, err := expect[*packets.ConnackPacket](got)
+	if err != nil {
+		return fail(ClassProtocol, Connecting, err, "the cloud did not answer CONNECT with CONNACK")
+	}
+	if ack.ReturnCode != 0 {
+		return connackFailure(ack.ReturnCode)
+	}
+	s.establish(ack.SessionPresent && !s.clean, reset)
+	return nil
+}
+
+func connectPacket(login credentials.Login, keepalive time.Duration, clean bool) *packets.ConnectPacket {
+	p := packets.NewControlPacket(packets.Connect).(*packets.ConnectPacket)
+	p.ProtocolName, p.ProtocolVersion = "MQTT", 4
+	p.ClientIdentifier = login.ClientID
+	p.UsernameFlag, p.Username = login.Username != "", login.Username
+	p.PasswordFlag, p.Password = login.Password != "", []byte(login.Password)
+	p.Keepalive = uint16(keepalive / time.Second)
+	p.CleanSession = clean
+	return p
+}
+
+// establish takes up relaying after CONNACK. A connection that was made to discard the cloud's session ends at once.
+func (s *session) establish(present, reset bool) {
+	w := s.w
+	w.count.connects.Add(1)
+	w.flow.mu.Lock()
+	if present {
+		s.preRelease = !w.flow.known
+		for _, id := range w.flow.out.Released() {
+			s.out = appendAck(s.out, packets.Pubrel, id)
+		}
+	} else {
+		w.flow.in.Reset()
+		w.flow.out.Reset()
+	}
+	w.flow.known = true
+	w.flow.live = s
+	w.flow.mu.Unlock()
+
+	w.mu.Lock()
+	s.established = true
+	now := time.Now()
+	w.upSince, s.lastHeard, s.lastSent, s.ticked = now, now, now, now
+	w.last = nil
+	w.willSpent = w.willSpent && !s.armed
+	_ = s.nc.SetReadDeadline(time.Time{}) // before endLocked sets its own; fails only on a closed connection
+	w.reset = w.reset && !s.clean
+	var calls []func()
+	switch {
+	case s.ending.Load():
+		_ = s.nc.SetReadDeadline(now)
+	case reset:
+		s.endLocked(true, "the cloud's session was discarded")
+	default:
+		calls = w.subs.established(w, s, present)
+		s.onlineLocked()
+	}
+	if !s.ending.Load() {
+		s.reader = w.cfg.Up.Attach(s, lane.Window{Messages: w.cfg.Limits.MaxInFlight, Bytes: windowBytes})
+	}
+	w.settleLocked(now)
+	w.mu.Unlock()
+	call(calls)
+	s.flush()
+	if s.reader != nil {
+		s.nc.OnDrain(s.reader.Pump)
+		s.reader.Start()
+	}
+}
+
+// onlineLocked tells whether the subscriptions are in line.
+func (s *session) onlineLocked() {
+	switch w := s.w; {
+	case len(s.exchanges) > 0 && w.state != Online && w.state != Draining:
+		w.setStateLocked(Subscribing, "")
+	case !w.present && !w.cfg.Always:
+		w.setStateLocked(Draining, "the device is away")
+	default:
+		w.setStateLocked(Online, "")
+	}
+}
+
+// serve reads until the session ends. It returns nil if the worker ended it.
+func (s *session) serve() *Failure {
+	for {
+		p, err := s.rd.next()
+		if s.ending.Load() {
+			return nil
+		}
+		if err != nil {
+			s.w.mu.Lock()
+			lost := s.lost
+			s.w.mu.Unlock()
+			if lost != nil {
+				return lost
+			}
+			return readFailure(Online, err, s.nc)
+		}
+		s.heard.Store(true)
+		if f := s.handle(p); f != nil {
+			return f
+		}
+	}
+}
+
+func (s *session) handle(p packets.ControlPacket) *Failure {
+	w := s.w
+	switch p := p.(type) {
+	case *packets.PublishPacket:
+		return s.inbound(p)
+	case *packets.PubackPacket:
+		w.flow.mu.Lock()
+		seq, ok := w.flow.out.Ack(p.MessageID)
+		w.flow.mu.Unlock()
+		if ok {
+			s.done(seq)
+		}
+	case *packets.PubrecPacket:
+		w.flow.mu.Lock()
+		seq, ok := w.flow.out.Receive(p.MessageID)
+		s.out = appendAck(s.out, packets.Pubrel, p.MessageID)
+		w.flow.mu.Unlock()
+		s.flush()
+		if ok {
+			s.done(seq)
+		}
+	case *packets.PubcompPacket:
+		w.flow.mu.Lock()
+		w.flow.out.Complete(p.MessageID)
+		w.flow.mu.Unlock()
+		s.reader.Pump() // it may have waited for a packet identifier
+	case *packets.PubrelPacket:
+		w.flow.mu.Lock()
+		w.flow.in.Release(p.MessageID)
+		s.out = appendAck(s.out, packets.Pubcomp, p.MessageID)
+		w.flow.mu.Unlock()
+		s.flush()
+	case *packets.SubackPacket:
+		w.subs.answered(w, s, p.MessageID, p.ReturnCodes)
+	case *packets.UnsubackPacket:
+		w.subs.answered(w, s, p.MessageID, nil)
+	case *packets.PingrespPacket: // that something came is all that counts
+	default:
+		return fail(ClassProtocol, Online, nil, "the cloud sent a packet that only clients send (%T)", p)
+	}
+	return nil
+}
+
+// done passes the cloud's acknowledgement on.
+func (s *session) done(seq uint64) {
+	s.reader.Done(seq)
+	if s.w.leaving.Load() {
+		s.w.settle()
+	}
+}
+
+// inbound takes a message from the cloud.
+func (s *session) inbound(p *packets.PublishPacket) *Failure {
+	if p.Qos > 2 || p.Qos > 0 && p.MessageID == 0 || !mqtt.ValidTopic(p.TopicName) {
+		return fail(ClassProtocol, Online, nil, "the cloud sent a malformed PUBLISH")
+	}
+	w := s.w
+	m := mqtt.Message{Topic: w.cfg.Topics.Down(p.TopicName), Payload: p.Payload, QoS: p.Qos, Retain: p.Retain}
+	if p.Qos == 0 {
+		w.cfg.Down.Offer(m, nil, 0)
+		return nil
+	}
+	if s.overflow.Load() {
+		return nil // not acknowledged: the cloud sends it again, after those that were refused before it
+	}
+	w.flow.mu.Lock()
+	arrival, token := w.flow.in.Publish(p.MessageID, p.Dup, &m)
+	if arrival == mqtt.Received {
+		s.ackLocked(p.MessageID, p.Qos)
+	}
+	w.flow.mu.Unlock()
+	switch arrival {
+	case mqtt.Received:
+		s.flush()
+	case mqtt.Fresh:
+		if !w.cfg.Down.Offer(m, w, token) {
+			w.flow.mu.Lock()
+			w.flow.in.Forget(token)
+			w.flow.mu.Unlock()
+			w.refusals.Add(1)
+			s.overflow.Store(true)
+			w.log.Warn("the queue to the device is full: the cloud keeps further messages")
+		}
+	case mqtt.Repeated:
+	}
+	return nil
+}
+
+// Settled acknowledges a message to the cloud, on the connection on which it came. It is for the down lane.
+func (w *Worker) Settled(t mqtt.Token, _ lane.Outcome) {
+	w.flow.mu.Lock()
+	qos := w.flow.in.Settle(t)
+	s := w.flow.live
+	if qos == 0 || s == nil {
+		w.flow.mu.Unlock()
+		return
+	}
+	s.ackLocked(t.ID(), qos)
+	w.flow.mu.Unlock()
+	s.flush()
+}
+
+// Room says that the down lane, which refused a message, takes some again. The Keeper waits until it is worth while.
+func (w *Worker) Room() { w.rooms.Add(1) }
+
+func (s *session) ackLocked(id uint16, qos byte) {
+	kind := byte(packets.Puback)
+	if qos == 2 {
+		kind = packets.Pubrec
+	}
+	s.out = appendAck(s.out, kind, id)
+}
+
+// Ready says whether the cloud keeps up. It is for the up lane.
+func (s *session) Ready() bool {
+	if s.nc.Pending() >= sendReady {
+		return false
+	}
+	s.w.flow.mu.Lock()
+	defer s.w.flow.mu.Unlock()
+	return !s.closed && s.w.flow.out.Len() < maxIDs
+}
+
+// Deliver sends a message to the cloud, within what the cloud's profile allows. It is for the up lane.
+func (s *session) Deliver(d lane.Delivery) {
+	w, m := s.w, &d.Message
+	qos, retain := m.QoS, m.Retain
+	if qos > w.cfg.Limits.MaxQoS {
+		qos = w.cfg.Limits.MaxQoS
+		w.count.lowered.Add(1)
+	}
+	if retain && !w.cfg.Limits.Retain {
+		retain = false
+		w.count.stripped.Add(1)
+	}
+	w.flow.mu.Lock()
+	if s.closed {
+		w.flow.mu.Unlock()
+		return
+	}
+	var id uint16
+	if qos > 0 {
+		var fresh bool
+		id, fresh, _ = w.flow.out.Assign(d.Seq) // Ready saw to it that there is one
+		if qos == 2 && fresh && s.preRelease && !w.flow.out.Wrapped() {
+			// An earlier process may have left this identifier between PUBREC and PUBREL. The cloud would take the new
+			// message for that one.
+			s.out = appendAck(s.out, packets.Pubrel, id)
+		}
+	}
+	s.out = appendPublish(s.out, m.Topic, m.Payload, qos, retain, d.Dup && qos > 0, id)
+	w.flow.mu.Unlock()
+	if qos == 0 && m.QoS > 0 {
+		s.reader.Done(d.Seq)
+	}
+}
+
+// Flush writes what Deliver has gathered. It is for the up lane.
+func (s *session) Flush() {
+	s.flush()
+	if s.w.leaving.Load() {
+		s.w.settle() // QoS 0 is done with here
+	}
+}
+
+// append adds packets to what is to be written.
+func (s *session) append(f func([]byte) []byte) {
+	s.w.flow.mu.Lock()
+	defer s.w.flow.mu.Unlock()
+	s.out = f(s.out)
+}
+
+// flush writes what has been appended, unless another goroutine is at it: that one takes this along.
+func (s *session) flush() {
+	mu := &s.w.flow.mu
+	mu.Lock()
+	defer mu.Unlock()
+	if s.writing {
+		return
+	}
+	s.writing = true
+	for len(s.out) > 0 && !s.closed {
+		buf := s.out
+		s.out, s.spare = s.spare[:0], nil
+		mu.Unlock()
+		err := s.ws.WriteMessage(websocket.BinaryMessage, buf)
+		s.sent.Store(true)
+		mu.Lock()
+		if cap(buf) <= keepBuffer {
+			s.spare = buf
+		}
+		if err != nil {
+			s.closed = true
+			_ = s.nc.Close() // the reader finds out, and why
+		}
+	}
+	s.writing = false
+}
+
+// flushSession flushes a session that may be nil.
+func (w *Worker) flushSession(s *session) {
+	if s != nil {
+		s.flush()
+	}
+}
+
+// endLocked has run end the session. Only the first call counts, except that a due will takes the goodbye back.
+func (s *session) endLocked(graceful bool, reason string) {
+	if s.ending.Load() {
+		s.graceful = s.graceful && graceful
+		return
+	}
+	s.graceful = graceful
+	s.ending.Store(true)
+	s.w.log.Debug("ending the session", zap.String("reason", reason))
+	_ = s.nc.SetReadDeadline(time.Now()) // wakes the reader; fails only on a closed connection
+}
+
+// close ends the connection and hands what is unacknowledged back to the lane.
+func (s *session) close() {
+	w := s.w
+	if s.reader != nil {
+		s.reader.Detach(true)
+	}
+	w.mu.Lock()
+	if w.live == s {
+		w.live = nil
+	}
+	// An armed connection that ends without DISCONNECT has the cloud publish the will.
+	graceful := s.ending.Load() && s.graceful
+	if s.armed && s.established && !s.ending.Load() && w.present {
+		w.willSpent = true
+	}
+	calls := w.subs.lost(w, s)
+	w.mu.Unlock()
+
+	w.flow.mu.Lock()
+	if w.flow.live == s {
+		w.flow.live = nil
+		w.flow.in.Disconnected()
+	}
+	if graceful && !s.closed {
+		s.out = appendPacket(s.out, packets.NewControlPacket(packets.Disconnect))
+	}
+	w.flow.mu.Unlock()
+	if graceful {
+		s.flush()
+		_ = s.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(websocket.CloseNormalClosure, ""),
+			time.Now().Add(goodbye)) // a courtesy
+		s.nc.Drain(goodbye)
+	}
+	w.flow.mu.Lock()
+	s.closed = true
+	w.flow.mu.Unlock()
+	_ = s.nc.Close() // it is over either way
+	s.nc.Wait()
+	call(calls)
+}

@@ -1,0 +1,47 @@
+package upstream
+
+import (
+	"slices"
+	"time"
+
+	"bridged/internal/mqtt"
+)
+
+// Status is a worker's state at a moment.
+type Status struct {
+	State  State
+	Since  time.Time
+	Reason string
+	// Device says whether the device is connected.
+	Device bool
+	// Failures is how many attempts have failed in a row, Last why the last one did, nil if none.
+	Failures int
+	Last     *Failure
+	// Connects counts sessions that were established.
+	Connects uint64
+	// Lowered and Stripped count messages whose QoS or retain flag the cloud does not take.
+	Lowered, Stripped uint64
+	// LateRefusals counts subscriptions that the device believes to be granted, and the cloud refused.
+	LateRefusals uint64
+	// Refused are the cloud's filters that it refuses at present.
+	Refused  []string
+	Timeline []Change // the latest changes, oldest first
+}
+
+// Status returns the state as it is now.
+func (w *Worker) Status() Status {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	st := Status{
+		State: w.state, Since: w.since, Reason: w.reason, Device: w.present, Failures: w.failures, Last: w.last,
+		Connects: w.count.connects.Load(), Lowered: w.count.lowered.Load(), Stripped: w.count.stripped.Load(),
+		LateRefusals: w.count.refused.Load(), Timeline: slices.Clone(w.line),
+	}
+	for f, g := range w.subs.granted {
+		if g.code == mqtt.Failure {
+			st.Refused = append(st.Refused, f)
+		}
+	}
+	slices.Sort(st.Refused)
+	return st
+}

@@ -1,0 +1,386 @@
+package upstream
+
+import (
+	"time"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
+	"go.uber.org/zap"
+
+	"bridged/internal/credentials"
+	"bridged/internal/mqtt"
+)
+
+// answerWithin is how long a device's SUBSCRIBE waits for the cloud's verdict before it is granted locally.
+const answerWithin = 10 * time.Second
+
+// subscriptions are what the device and the configuration want, and what the cloud has granted. Worker.mu protects them.
+type subscriptions struct {
+	limits  credentials.Limits
+	topics  Topics
+	static  map[string]byte // by the cloud's filter
+	device  map[string]byte // by the device's filter, the QoS it asked for
+	granted map[string]grant
+	waiting []*request // for a session that is on its way
+}
+
+// grant is the cloud's answer to a filter in its session as it stands.
+type grant struct {
+	asked byte
+	code  byte // granted QoS, or mqtt.Failure
+}
+
+// request is a SUBSCRIBE of the device that waits for the cloud.
+type request struct {
+	subs     []mqtt.Subscription
+	done     func(codes []byte)
+	deadline time.Time
+}
+
+// exchange is a SUBSCRIBE or UNSUBSCRIBE that was sent and not answered.
+type exchange struct {
+	subs []mqtt.Subscription // of a SUBSCRIBE
+	then *answer
+}
+
+// answer collects the answers to the packets of one request.
+type answer struct {
+	left     int
+	deadline time.Time
+	done     func() // called once, nil when it was
+}
+
+func (t *subscriptions) init(cfg Config) {
+	t.limits, t.topics = cfg.Limits, cfg.Topics
+	t.static = make(map[string]byte, len(cfg.Subscribe))
+	for _, s := range cfg.Subscribe {
+		t.static[s.Filter] = min(s.QoS, cfg.Limits.MaxQoS)
+	}
+	t.device = make(map[string]byte)
+	t.granted = make(map[string]grant)
+}
+
+// wanted lists the cloud's filters that are to be subscribed to, with the QoS to ask for.
+func (t *subscriptions) wanted() map[string]byte {
+	want := make(map[string]byte, len(t.static)+len(t.device))
+	for f, q := range t.static {
+		want[f] = q
+	}
+	for local, q := range t.device {
+		for _, f := range t.topics.Filters(local) {
+			want[f] = max(want[f], min(q, t.limits.MaxQoS))
+		}
+	}
+	return want
+}
+
+// allowed says whether the cloud can take a device's filter at all.
+func (t *subscriptions) allowed(local string) bool {
+	for _, f := range t.topics.Filters(local) {
+		if t.limits.MaxTopicBytes > 0 && len(f) > t.limits.MaxTopicBytes ||
+			t.limits.MaxTopicLevels > 0 && mqtt.Levels(f) > t.limits.MaxTopicLevels {
+			return false
+		}
+	}
+	return t.limits.MaxSubscriptions == 0 || len(t.wanted()) <= t.limits.MaxSubscriptions
+}
+
+// Subscribe asks for the device's filters. done gets one code each, granted QoS or mqtt.Failure: the cloud's verdict, if
+// it is connected or about to be; otherwise the filters are granted here and subscribed to when it is. done is called
+// exactly once, on any goroutine.
+func (w *Worker) Subscribe(subs []mqtt.Subscription, done func(codes []byte)) {
+	w.mu.Lock()
+	t := &w.subs
+	for _, s := range subs {
+		if _, had := t.device[s.Filter]; !had {
+			t.device[s.Filter] = s.QoS
+			if !t.allowed(s.Filter) {
+				delete(t.device, s.Filter)
+				w.log.Warn("subscription beyond the cloud's limits", zap.String("filter", s.Filter))
+			}
+			continue
+		}
+		t.device[s.Filter] = s.QoS
+	}
+	s := w.live
+	switch {
+	case s != nil && s.established && !s.ending.Load():
+		answer := t.ask(w, s, &request{subs: subs, done: done})
+		w.mu.Unlock()
+		s.flush()
+		answer()
+		return
+	case w.running.Load() && w.state != Waiting && w.state != Halted:
+		t.waiting = append(t.waiting, &request{subs: subs, done: done, deadline: time.Now().Add(answerWithin)})
+		w.mu.Unlock()
+	default:
+		codes := t.local(subs)
+		w.mu.Unlock()
+		done(codes)
+	}
+}
+
+// local are the codes that are given without asking the cloud.
+func (t *subscriptions) local(subs []mqtt.Subscription) []byte {
+	codes := make([]byte, len(subs))
+	for i, s := range subs {
+		codes[i] = mqtt.Failure
+		if _, ok := t.device[s.Filter]; ok {
+			codes[i] = min(s.QoS, t.limits.MaxQoS)
+		}
+	}
+	return codes
+}
+
+// ask sends a device's SUBSCRIBE to the cloud. It returns a call that the caller makes without the lock.
+func (t *subscriptions) ask(w *Worker, s *session, r *request) func() {
+	var cloud []mqtt.Subscription
+	seen := make(map[string]bool)
+	for _, sub := range r.subs {
+		if _, ok := t.device[sub.Filter]; !ok {
+			continue // not allowed
+		}
+		for _, f := range t.topics.Filters(sub.Filter) {
+			if !seen[f] {
+				seen[f] = true
+				cloud = append(cloud, mqtt.Subscription{Filter: f, QoS: t.wanted()[f]})
+			}
+		}
+	}
+	a := &answer{deadline: time.Now().Add(answerWithin)}
+	a.done = func() { r.done(w.verdict(r.subs)) }
+	t.subscribe(w, s, cloud, a)
+	if a.left == 0 {
+		return a.done // nothing to ask: every filter was refused here
+	}
+	return func() {}
+}
+
+// verdict are the cloud's codes for a device's filters. What the cloud has not answered counts as granted. A filter that
+// stands for several of the cloud's is refused if all of them are, and granted at the lowest QoS of the others.
+func (w *Worker) verdict(subs []mqtt.Subscription) []byte {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	t := &w.subs
+	codes := t.local(subs)
+	for i, sub := range subs {
+		if codes[i] == mqtt.Failure {
+			continue
+		}
+		code := byte(mqtt.Failure)
+		for _, f := range t.topics.Filters(sub.Filter) {
+			g, ok := t.granted[f]
+			if !ok {
+				g.code = codes[i]
+			}
+			code = min(code, g.code)
+		}
+		if code == mqtt.Failure {
+			delete(t.device, sub.Filter)
+		}
+		codes[i] = code
+	}
+	return codes
+}
+
+// subscribe sends SUBSCRIBEs of as many filters as the cloud takes in one.
+func (t *subscriptions) subscribe(w *Worker, s *session, subs []mqtt.Subscription, a *answer) {
+	size := t.limits.FiltersPerSubscribe
+	if size == 0 {
+		size = 100
+	}
+	for len(subs) > 0 {
+		n := min(size, len(subs))
+		p := packets.NewControlPacket(packets.Subscribe).(*packets.SubscribePacket)
+		for _, sub := range subs[:n] {
+			p.Topics, p.Qoss = append(p.Topics, sub.Filter), append(p.Qoss, sub.QoS)
+		}
+		t.send(w, s, p, &p.MessageID, &exchange{subs: subs[:n], then: a})
+		subs = subs[n:]
+	}
+}
+
+// unsubscribe sends one UNSUBSCRIBE for each filter, and forgets what was granted.
+func (t *subscriptions) unsubscribe(w *Worker, s *session, filters []string, a *answer) {
+	for _, f := range filters {
+		delete(t.granted, f)
+		p := packets.NewControlPacket(packets.Unsubscribe).(*packets.UnsubscribePacket)
+		p.Topics = []string{f}
+		t.send(w, s, p, &p.MessageID, &exchange{then: a})
+	}
+}
+
+func (t *subscriptions) send(w *Worker, s *session, p packets.ControlPacket, idField *uint16, e *exchange) {
+	w.flow.mu.Lock()
+	defer w.flow.mu.Unlock()
+	id, ok := w.flow.out.Reserve()
+	if !ok {
+		return // all 65,535 are in use: it is made good with the next session
+	}
+	*idField = id
+	s.exchanges[id] = e
+	e.then.left++
+	s.out = appendPacket(s.out, p)
+}
+
+// Unsubscribe takes the device's filters back. done is called exactly once, when the cloud has confirmed or is away.
+func (w *Worker) Unsubscribe(filters []string, done func()) {
+	w.mu.Lock()
+	t := &w.subs
+	for _, f := range filters {
+		delete(t.device, f)
+	}
+	a := &answer{deadline: time.Now().Add(answerWithin), done: done}
+	s := t.takeBack(w, a)
+	if a.left > 0 {
+		done = nil
+	}
+	w.mu.Unlock()
+	w.flushSession(s)
+	if done != nil {
+		done()
+	}
+}
+
+// takeBack unsubscribes from what is not wanted any more, if there is a session.
+func (t *subscriptions) takeBack(w *Worker, a *answer) *session {
+	s := w.live
+	if s == nil || !s.established || s.ending.Load() {
+		return nil
+	}
+	want := t.wanted()
+	var gone []string
+	for f := range t.granted {
+		if _, ok := want[f]; !ok {
+			gone = append(gone, f)
+		}
+	}
+	t.unsubscribe(w, s, gone, a)
+	return s
+}
+
+// dropDeviceSubsLocked ends the device's subscriptions with its session. The caller flushes the session.
+func (w *Worker) dropDeviceSubsLocked() {
+	clear(w.subs.device)
+	w.subs.takeBack(w, &answer{})
+}
+
+// established brings a new session in line with what is wanted and asks what waited for it. It returns calls that the
+// caller makes without the lock.
+func (t *subscriptions) established(w *Worker, s *session, present bool) (calls []func()) {
+	if !present {
+		clear(t.granted)
+	}
+	asking := make(map[string]bool)
+	for _, r := range t.waiting {
+		for _, sub := range r.subs {
+			for _, f := range t.topics.Filters(sub.Filter) {
+				asking[f] = true
+			}
+		}
+	}
+	var missing []mqtt.Subscription
+	for f, q := range t.wanted() {
+		if g, ok := t.granted[f]; !asking[f] && (!ok || g.asked != q || g.code == mqtt.Failure) {
+			missing = append(missing, mqtt.Subscription{Filter: f, QoS: q})
+		}
+	}
+	t.subscribe(w, s, missing, &answer{})
+	t.takeBack(w, &answer{})
+	for _, r := range t.waiting {
+		calls = append(calls, t.ask(w, s, r))
+	}
+	t.waiting = nil
+	return calls
+}
+
+// answered handles SUBACK, and UNSUBACK with no codes.
+func (t *subscriptions) answered(w *Worker, s *session, id uint16, codes []byte) {
+	w.flow.mu.Lock()
+	w.flow.out.Free(id)
+	w.flow.mu.Unlock()
+
+	w.mu.Lock()
+	e := s.exchanges[id]
+	if e == nil {
+		w.mu.Unlock()
+		return
+	}
+	delete(s.exchanges, id)
+	for i, sub := range e.subs {
+		code := byte(mqtt.Failure)
+		if i < len(codes) {
+			code = codes[i]
+		}
+		t.granted[sub.Filter] = grant{asked: sub.QoS, code: code}
+		if code == mqtt.Failure {
+			t.refused(w, sub.Filter, e.then.done == nil)
+		}
+	}
+	e.then.left--
+	var done func()
+	if e.then.left == 0 {
+		done, e.then.done = e.then.done, nil
+	}
+	s.onlineLocked()
+	w.mu.Unlock()
+	if done != nil {
+		done()
+	}
+}
+
+// refused makes a refusal known; late ones concern a device that was told otherwise.
+func (t *subscriptions) refused(w *Worker, filter string, late bool) {
+	if late {
+		w.count.refused.Add(1)
+		w.log.Warn("the cloud refused a subscription that the device believes to be granted", zap.String("filter", filter))
+		return
+	}
+	w.log.Info("the cloud refused a subscription", zap.String("filter", filter))
+}
+
+// lost gives up on answers of a session that has ended. It returns calls that the caller makes without the lock.
+func (t *subscriptions) lost(w *Worker, s *session) (calls []func()) {
+	w.flow.mu.Lock()
+	for id := range s.exchanges {
+		w.flow.out.Free(id)
+	}
+	w.flow.mu.Unlock()
+	for _, e := range s.exchanges {
+		if e.then.done != nil {
+			calls = append(calls, e.then.done)
+			e.then.done = nil
+		}
+	}
+	clear(s.exchanges)
+	return calls
+}
+
+// overdue answers devices that have waited too long. It returns calls that the caller makes without the lock.
+func (t *subscriptions) overdue(w *Worker, now time.Time) (calls []func()) {
+	if s := w.live; s != nil {
+		for _, e := range s.exchanges {
+			if e.then.done != nil && now.After(e.then.deadline) {
+				calls = append(calls, e.then.done)
+				e.then.done = nil
+			}
+		}
+	}
+	for len(t.waiting) > 0 && now.After(t.waiting[0].deadline) {
+		r := t.waiting[0]
+		t.waiting = t.waiting[1:]
+		codes := t.local(r.subs)
+		calls = append(calls, func() { r.done(codes) })
+	}
+	return calls
+}
+
+// giveUpWaiting grants locally what waits for a session that will not come soon. It returns calls that the caller makes
+// without the lock.
+func (t *subscriptions) giveUpWaiting() (calls []func()) {
+	for _, r := range t.waiting {
+		codes := t.local(r.subs)
+		calls = append(calls, func() { r.done(codes) })
+	}
+	t.waiting = nil
+	return calls
+}

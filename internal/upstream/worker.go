@@ -1,0 +1,354 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"bridged/internal/credentials"
+	"bridged/internal/lane"
+	"bridged/internal/mqtt"
+)
+
+// Signer makes the login material for one attempt.
+type Signer interface {
+	Sign(now time.Time, nonce string) (credentials.Login, error)
+}
+
+// Topics translates between a device's topics and its cloud's.
+type Topics interface {
+	Up(topic string) string
+	Down(topic string) string
+	// Filters returns the cloud's filters for one of the device's.
+	Filters(filter string) []string
+}
+
+// Downlink takes what the cloud sends.
+type Downlink interface {
+	Offer(m mqtt.Message, from lane.Source, t mqtt.Token) bool
+	Counters() lane.Counters
+}
+
+// Config is what a worker needs. All fields are required unless they say otherwise.
+type Config struct {
+	Device string // for logs
+	Cloud  string // for logs
+	URL    *url.URL
+	// TLS is for wss, nil for ws. It is not changed.
+	TLS       *tls.Config
+	Identity  Signer
+	Keepalive time.Duration // 0: none is announced
+	Limits    credentials.Limits
+	// Always keeps the session up while the device is away; otherwise it ends Linger after the device has left and its
+	// backlog was delivered.
+	Always bool
+	Linger time.Duration
+	// Persistent asks the cloud to keep the session although the device connects clean.
+	Persistent bool
+	// Subscribe are filters, in the cloud's words, to subscribe to on the device's behalf.
+	Subscribe []mqtt.Subscription
+	Topics    Topics
+	Up        *lane.Lane
+	Down      Downlink
+	// DownLow is how full the down lane may be, in messages and bytes, for the cloud to be asked again for what did not
+	// fit.
+	DownLow lane.Window
+	// MaxPacket is the largest packet to take from the cloud, in bytes.
+	MaxPacket int
+	Backoff   Backoff
+	Clock     func() time.Time // for signatures
+	Log       *zap.Logger
+}
+
+// Worker keeps one device's session to its cloud. See the package comment.
+type Worker struct {
+	cfg    Config
+	log    *zap.Logger
+	ctx    context.Context // ends with Stop
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // run
+	wake   chan struct{}  // holds one; interrupts waiting
+	// running says that run is at work. It is written under mu.
+	running atomic.Bool
+	// leaving says that an empty up lane ends the session.
+	leaving atomic.Bool
+	// refusals counts messages that the down lane did not take, rooms its calls that followed.
+	refusals, rooms atomic.Uint64
+	count           counters
+
+	mu        sync.Mutex // protects the following fields
+	state     State
+	since     time.Time
+	reason    string
+	line      timeline
+	present   bool         // the device is connected
+	connect   mqtt.Connect // what it asked for, last
+	known     bool         // it has been connected since the start
+	leftAt    time.Time
+	reset     bool // the cloud's session is to be discarded first
+	willSpent bool // the cloud has published the will of the device's present connection
+	live      *session
+	cancelTry context.CancelFunc // interrupts the attempt under way
+	failures  int
+	last      *Failure
+	logged    time.Time // when last was logged
+	retryAt   time.Time
+	upSince   time.Time // when the present session was established
+	pace      pace
+	subs      subscriptions
+	stopping  bool
+
+	flow flow
+}
+
+// flow is what every message passes: the MQTT session's state, and the connection it runs on.
+type flow struct {
+	mu    sync.Mutex // protects the following fields and the buffers of live; taken after Worker.mu
+	in    mqtt.Inbox
+	out   mqtt.Outbox
+	known bool     // the session's state is known: this process has connected before
+	live  *session // established, nil if none
+}
+
+// counters are of things that are worth a person's look.
+type counters struct {
+	lowered  atomic.Uint64 // messages sent at a lower QoS than the device's
+	stripped atomic.Uint64 // messages whose retain flag was removed
+	refused  atomic.Uint64 // subscriptions that were granted locally and refused by the cloud later
+	connects atomic.Uint64 // sessions established
+}
+
+// New returns a worker that is idle.
+func New(cfg Config) *Worker {
+	ctx, cancel := context.WithCancel(context.Background())
+	w := &Worker{
+		cfg:    cfg,
+		log:    cfg.Log.With(zap.String("device", cfg.Device), zap.String("cloud", cfg.Cloud)),
+		ctx:    ctx,
+		cancel: cancel,
+		wake:   make(chan struct{}, 1),
+		state:  Idle,
+		since:  time.Now(),
+		pace:   pace{rate: cfg.Limits.Connects},
+	}
+	w.subs.init(cfg)
+	return w
+}
+
+// Start lets a worker that keeps its session up always begin.
+func (w *Worker) Start() { w.kick() }
+
+// Offer takes a message from the device and hands it to the up lane under the cloud's topic. See lane.Lane.Offer.
+func (w *Worker) Offer(m mqtt.Message, from lane.Source, t mqtt.Token) bool {
+	m.Topic = w.cfg.Topics.Up(m.Topic)
+	if !w.cfg.Up.Offer(m, from, t) {
+		return false
+	}
+	if !w.running.Load() {
+		w.kick()
+	}
+	return true
+}
+
+// Connected says that the device has connected, and with what. It comes after Disconnected for an earlier connection.
+func (w *Worker) Connected(c mqtt.Connect) {
+	w.mu.Lock()
+	w.present, w.known, w.connect, w.willSpent = true, true, c, false
+	w.reset = w.reset || c.Reset
+	w.leaving.Store(false)
+	if c.Clean || c.Reset {
+		w.dropDeviceSubsLocked()
+	}
+	s := w.live
+	fits := s == nil || !s.armed && !s.finish && c.Will == nil && s.clean == w.cleanLocked() && !w.reset
+	switch {
+	case !fits:
+		s.endLocked(!s.abort, "the device reconnected with another session") // a will that is due is left to the cloud
+	case s != nil && w.state == Draining:
+		w.setStateLocked(Online, "the device is back")
+	}
+	w.mu.Unlock()
+	w.flushSession(s)
+	w.kick()
+}
+
+// Disconnected says that the device has left. Unless it did so gracefully its will is due.
+func (w *Worker) Disconnected(graceful bool) {
+	w.mu.Lock()
+	w.present = false
+	w.leftAt = time.Now()
+	w.leaving.Store(true)
+	if w.connect.Clean && !w.cfg.Persistent {
+		w.dropDeviceSubsLocked()
+	}
+	s, will := w.live, w.connect.Will
+	w.connect.Will = nil
+	armed := s != nil && s.armed && s.established
+	switch {
+	case armed && graceful:
+		// In CONNECT a will cannot be taken back. If the connection broke while lingering the cloud would publish it.
+		s.endLocked(true, "the device left, and with it its will")
+		will = nil
+	case armed:
+		s.finish, s.abort = true, true // the cloud publishes it when the connection ends, after what is queued
+		will = nil
+	case graceful || w.willSpent:
+		will = nil
+	}
+	if s != nil && s.armed && !s.established {
+		s.endLocked(true, "the device left while connecting") // takes the will back, should the cloud have it already
+	}
+	w.mu.Unlock()
+	if will != nil {
+		w.publishWill(*will)
+	}
+	w.flushSession(s)
+	w.settle()
+}
+
+// publishWill hands the will to the up lane, behind everything that the device sent before.
+func (w *Worker) publishWill(m mqtt.Message) {
+	w.log.Info("publishing the device's will", zap.String("topic", m.Topic))
+	src := &willSource{w: w, m: m}
+	src.Room()
+}
+
+// willSource offers a will again until there is room for it.
+type willSource struct {
+	w *Worker
+	m mqtt.Message
+}
+
+// Settled is of no interest: nobody waits for a will.
+func (s *willSource) Settled(mqtt.Token, lane.Outcome) {}
+
+// Room offers the will.
+func (s *willSource) Room() { s.w.Offer(s.m, s, 0) }
+
+// EndSession says that the device's kept session is over: the cloud's is to be discarded with the next connect.
+func (w *Worker) EndSession() {
+	w.mu.Lock()
+	w.dropDeviceSubsLocked()
+	w.reset = !w.cfg.Persistent
+	w.connect = mqtt.Connect{Clean: true}
+	s := w.live
+	if s != nil && w.reset {
+		s.endLocked(true, "the device's session has expired")
+	}
+	w.mu.Unlock()
+	w.flushSession(s)
+}
+
+// kick makes sure that run is at work if there is a reason, and looks at the reasons again if it is.
+func (w *Worker) kick() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.running.Load() {
+		w.interruptLocked()
+		return
+	}
+	if w.ctx.Err() == nil && w.demandLocked() {
+		w.running.Store(true)
+		w.wg.Add(1)
+		go w.run()
+	}
+}
+
+func (w *Worker) interruptLocked() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// demandLocked says whether there is a reason to have a session.
+func (w *Worker) demandLocked() bool {
+	if w.stopping {
+		return false
+	}
+	return w.present || w.cfg.Always || !w.cfg.Up.Empty()
+}
+
+// cleanLocked is the clean session flag for the cloud. As long as the device has not said, its session is not touched.
+func (w *Worker) cleanLocked() bool {
+	return w.known && w.connect.Clean && !w.cfg.Persistent
+}
+
+// settle ends the session, or the attempt at one, if there is no reason for it any more.
+func (w *Worker) settle() {
+	w.mu.Lock()
+	w.settleLocked(time.Now())
+	s := w.live
+	w.mu.Unlock()
+	w.flushSession(s)
+}
+
+func (w *Worker) settleLocked(now time.Time) {
+	s := w.live
+	if w.present {
+		return
+	}
+	empty := w.cfg.Up.Empty()
+	switch {
+	case s != nil && s.finish && empty: // a will that the cloud is to publish
+		s.endLocked(!s.abort, "the device left")
+	case w.stopping && empty:
+		w.endTryLocked("bridged stops")
+	case w.cfg.Always || !empty:
+		if s != nil && s.established && !w.cfg.Always && w.state == Online {
+			w.setStateLocked(Draining, "the device left")
+		}
+	case s != nil && s.established:
+		if w.state == Online {
+			w.setStateLocked(Draining, "the device left")
+		}
+		if now.Sub(w.leftAt) >= w.cfg.Linger {
+			s.endLocked(true, "the device left")
+		}
+	default:
+		w.endTryLocked("the device left")
+	}
+}
+
+// endTryLocked ends the session or whatever step towards one is under way.
+func (w *Worker) endTryLocked(reason string) {
+	if w.live != nil {
+		w.live.endLocked(true, reason)
+	} else if w.cancelTry != nil {
+		w.cancelTry()
+	}
+	w.interruptLocked()
+}
+
+// Stop ends the worker. While ctx lasts, an established session delivers what the up lane holds; then it says goodbye.
+// Stop returns when everything has ended.
+func (w *Worker) Stop(ctx context.Context) {
+	w.mu.Lock()
+	w.stopping = true
+	w.present = false
+	w.leaving.Store(true)
+	if w.live == nil || !w.live.established {
+		w.endTryLocked("bridged stops")
+	}
+	w.settleLocked(time.Now())
+	s := w.live
+	w.mu.Unlock()
+	w.flushSession(s)
+
+	ended := make(chan struct{})
+	go func() { w.wg.Wait(); close(ended) }()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		w.mu.Lock()
+		w.endTryLocked("bridged stops")
+		w.mu.Unlock()
+		<-ended
+	}
+	w.cancel()
+}

@@ -1,0 +1,373 @@
+package upstream
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"bridged/internal/cloudsim"
+	"bridged/internal/credentials"
+	"bridged/internal/lane"
+	"bridged/internal/mqtt"
+)
+
+func TestRelayUp(t *testing.T) {
+	c := generic(t)
+	r := start(t, base(c.WSURL()))
+	r.w.Connected(mqtt.Connect{Clean: true})
+	for i := range 30 {
+		r.offer("t", fmt.Sprint(i), byte(i%3), mqtt.Token(i))
+	}
+	got, err := c.WaitReceived(within(t), 30)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, m := range got {
+		if string(m.Payload) != fmt.Sprint(i) || m.QoS != byte(i%3) {
+			t.Errorf("message %d is %q at QoS %d", i, m.Payload, m.QoS)
+		}
+	}
+	until(t, "settled", func() bool { n, _ := r.dev.counts(); return n == 30 })
+	if st := r.w.Status(); st.State != Online || !st.Device || st.Connects != 1 {
+		t.Errorf("status %+v", st)
+	}
+}
+
+func TestStatesOfASession(t *testing.T) {
+	c := generic(t)
+	cfg := base(c.WSURL())
+	cfg.Subscribe = []mqtt.Subscription{{Filter: "s", QoS: 1}}
+	r := start(t, cfg)
+	r.w.Connected(mqtt.Connect{Clean: true})
+	r.inState(Online)
+	c.WithholdAcks("dev")
+	r.offer("t", "x", 1, 1)
+	if _, err := c.WaitReceived(within(t), 1); err != nil {
+		t.Fatal(err)
+	}
+	r.w.Disconnected(true)
+	r.inState(Draining)
+	c.ReleaseAcks("dev")
+	r.inState(Idle)
+	var states []State
+	for _, ch := range r.w.Status().Timeline {
+		states = append(states, ch.State)
+	}
+	want := []State{Signing, Dialing, Connecting, Subscribing, Online, Draining, Idle}
+	if !slices.Equal(states, want) {
+		t.Errorf("states %v, want %v", states, want)
+	}
+	if conns := c.Connections("dev"); len(conns) != 1 || conns[0].Reason != cloudsim.EndDisconnect {
+		t.Errorf("connections %+v", conns)
+	}
+}
+
+// The identifiers of QoS 2 messages survive a reconnect of a kept session: a message whose PUBREC was lost is repeated
+// under its identifier, so that the cloud recognises it.
+func TestQoS2ResumesUnderItsIdentifier(t *testing.T) {
+	c := generic(t)
+	r := start(t, base(c.WSURL()))
+	r.w.Connected(mqtt.Connect{})
+	r.inState(Online)
+	c.LoseAcks("dev", 1)
+	r.offer("t", "x", 2, 1)
+	until(t, "settled", func() bool { n, _ := r.dev.counts(); return n == 1 })
+	if n := len(c.Received()); n != 1 {
+		t.Errorf("the cloud took the message %d times", n)
+	}
+	if tot := c.Totals(); tot.QoS2Repeats != 1 {
+		t.Errorf("%d repetitions, want 1", tot.QoS2Repeats)
+	}
+}
+
+// A cloud message that was not acknowledged when the connection broke is sent again. It is not delivered again.
+func TestRedeliveryIsRecognised(t *testing.T) {
+	for _, qos := range []byte{1, 2} {
+		t.Run(fmt.Sprintf("QoS %d", qos), func(t *testing.T) {
+			c := generic(t)
+			r := start(t, base(c.WSURL()))
+			r.deliver()
+			r.w.Connected(mqtt.Connect{})
+			subscribe(t, r, "down", 2)
+			if err := c.Publish("dev", "down", []byte("x"), qos); err != nil {
+				t.Fatal(err)
+			}
+			until(t, "delivered", func() bool { _, n := r.dev.counts(); return n == 1 })
+			c.Drop("dev", cloudsim.CutReset)
+			until(t, "a second session", func() bool { return r.w.Status().Connects == 2 })
+			until(t, "redelivery", func() bool { return c.Totals().Resent > 0 })
+			r.dev.reader.Done(r.dev.delivered[0].Seq)
+			if _, err := c.WaitAcked(within(t), 1); err != nil {
+				t.Fatal(err)
+			}
+			if got := r.down.Counters(); got.Accepted != 1 {
+				t.Errorf("accepted %d times", got.Accepted)
+			}
+		})
+	}
+}
+
+// What the device acknowledged while the cloud was away is acknowledged to the cloud when it asks again.
+func TestAcknowledgedWhileAway(t *testing.T) {
+	c := generic(t)
+	r := start(t, base(c.WSURL()))
+	r.deliver()
+	r.w.Connected(mqtt.Connect{})
+	subscribe(t, r, "down", 1)
+	if err := c.Publish("dev", "down", []byte("x"), 1); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "delivered", func() bool { _, n := r.dev.counts(); return n == 1 })
+	c.Down()
+	r.failed()
+	r.dev.reader.Done(r.dev.delivered[0].Seq)
+	if err := c.Up(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.WaitAcked(within(t), 1); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.down.Counters(); got.Accepted != 1 {
+		t.Errorf("accepted %d times", got.Accepted)
+	}
+}
+
+func subscribe(t *testing.T, r *rig, filter string, qos byte) byte {
+	t.Helper()
+	codes := make(chan []byte, 1)
+	r.w.Subscribe([]mqtt.Subscription{{Filter: filter, QoS: qos}}, func(c []byte) { codes <- c })
+	select {
+	case c := <-codes:
+		return c[0]
+	case <-time.After(patience):
+		t.Fatal("no answer to SUBSCRIBE")
+		return 0
+	}
+}
+
+// A full down lane keeps further messages in the cloud, in order, and gets them when it has room.
+func TestDownLaneFull(t *testing.T) {
+	c := generic(t)
+	cfg := base(c.WSURL())
+	down := lane.New(lane.Config{Hold: true, MaxMessages: 2})
+	cfg.Down = down
+	r := start(t, cfg)
+	r.down = down
+	r.w.Connected(mqtt.Connect{})
+	subscribe(t, r, "down", 1)
+	const n = 7
+	for i := range n {
+		if err := c.Publish("dev", "down", []byte(fmt.Sprint(i)), 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, "overflow", func() bool { return r.w.refusals.Load() > 0 })
+	r.offer("t", "up goes on", 1, 1)
+	if _, err := c.WaitReceived(within(t), 1); err != nil {
+		t.Fatal(err)
+	}
+	r.deliver()
+	for i := range n {
+		until(t, "delivery", func() bool { _, got := r.dev.counts(); return got > i })
+		r.dev.reader.Done(r.dev.delivered[i].Seq)
+	}
+	if _, err := c.WaitAcked(within(t), n); err != nil {
+		t.Fatal(err)
+	}
+	for i, d := range r.dev.delivered {
+		if string(d.Message.Payload) != fmt.Sprint(i) {
+			t.Errorf("delivery %d is %q", i, d.Message.Payload)
+		}
+	}
+}
+
+// MQTT 5's Clean Start with a session expiry: what the cloud kept is discarded, and the new session kept.
+func TestReset(t *testing.T) {
+	c := generic(t)
+	r := start(t, base(c.WSURL()))
+	r.w.Connected(mqtt.Connect{})
+	subscribe(t, r, "old", 1)
+	r.w.Disconnected(true)
+	r.inState(Idle)
+	if err := c.Publish("dev", "old", []byte("stale"), 1); err != nil {
+		t.Fatal(err)
+	}
+	r.deliver()
+	r.w.Connected(mqtt.Connect{Reset: true})
+	r.inState(Online)
+	conns := c.Connections("dev")
+	if len(conns) != 3 || !conns[1].Clean || conns[2].Clean || conns[2].SessionPresent {
+		t.Errorf("connections %+v", conns)
+	}
+	if got := r.down.Counters(); got.Accepted != 0 {
+		t.Error("a message of the discarded session was delivered")
+	}
+}
+
+// The clouds' limits on SUBSCRIBE are kept; the simulators end the connection otherwise.
+func TestSubscribeWithinLimits(t *testing.T) {
+	for _, kind := range []cloudsim.Kind{cloudsim.Tencent, cloudsim.Aliyun} {
+		t.Run(string(kind), func(t *testing.T) {
+			c := simulate(t, cloudsim.Options{
+				Kind: kind, NoWSS: true, Product: "P", Devices: []cloudsim.Device{{Name: "dev", Secret: "c2VjcmV0"}},
+			})
+			cfg := base(c.WSURL())
+			cfg.Keepalive = 5 * time.Minute
+			cfg.Limits, _ = credentials.LimitsOf(string(kind))
+			if kind == cloudsim.Tencent {
+				cfg.Identity = credentials.Tencent{ProductID: "P", DeviceName: "dev", Secret: "c2VjcmV0", Method: credentials.HMACSHA256}
+			} else {
+				cfg.Identity = credentials.Aliyun{ProductKey: "P", DeviceName: "dev", Secret: "c2VjcmV0", Method: credentials.HMACSHA1, Timestamp: true}
+			}
+			for i := range 20 {
+				cfg.Subscribe = append(cfg.Subscribe, mqtt.Subscription{Filter: fmt.Sprint("s/", i), QoS: 2})
+			}
+			r := start(t, cfg)
+			r.w.Connected(mqtt.Connect{Clean: true})
+			var subs []mqtt.Subscription
+			for i := range 20 {
+				subs = append(subs, mqtt.Subscription{Filter: fmt.Sprint("d/", i), QoS: 2})
+			}
+			codes := make(chan []byte, 1)
+			r.w.Subscribe(subs, func(c []byte) { codes <- c })
+			if got := <-codes; slices.ContainsFunc(got, func(b byte) bool { return b != 1 }) {
+				t.Errorf("codes %v", got)
+			}
+			long := strings.Repeat("x", 300)
+			if code := subscribe(t, r, long, 1); code != mqtt.Failure {
+				t.Errorf("a filter of 300 bytes: code %d", code)
+			}
+			r.inState(Online)
+			s, _ := c.Session("dev")
+			if len(s.Subs) != 40 {
+				t.Errorf("%d subscriptions", len(s.Subs))
+			}
+			if v := c.Violations(); len(v) != 0 {
+				t.Errorf("violations %v", v)
+			}
+		})
+	}
+}
+
+// The cloud's connect rate holds however often the device comes and goes.
+func TestConnectRate(t *testing.T) {
+	rule := cloudsim.RulesFor(cloudsim.Generic)
+	rule.Connects = cloudsim.Rate{Count: 2, Per: time.Second}
+	c := simulate(t, cloudsim.Options{Kind: cloudsim.Generic, NoWSS: true, Rules: &rule})
+	cfg := base(c.WSURL())
+	cfg.Limits.Connects = credentials.Rate{Count: 2, Per: 1100 * time.Millisecond}
+	r := start(t, cfg)
+	for range 5 {
+		r.w.Connected(mqtt.Connect{Clean: true})
+		r.inState(Online)
+		r.w.Disconnected(true)
+		r.inState(Idle)
+	}
+	if v := c.Violations(); len(v) != 0 {
+		t.Errorf("violations %v", v)
+	}
+}
+
+// Silence of the cloud is noticed; a cloud that answers pings is left alone.
+func TestKeepalive(t *testing.T) {
+	c := generic(t)
+	cfg := base(c.WSURL())
+	cfg.Keepalive = 2 * time.Second
+	r := start(t, cfg)
+	r.w.Connected(mqtt.Connect{Clean: true})
+	r.inState(Online)
+	time.Sleep(5 * time.Second) // more than twice the keepalive
+	if conns := c.Connections("dev"); len(conns) != 1 || !conns[0].End.IsZero() {
+		t.Errorf("connections %+v", conns)
+	}
+	if r.w.Status().Last != nil {
+		t.Errorf("failure %v", r.w.Status().Last)
+	}
+}
+
+func TestCloudGoesSilent(t *testing.T) {
+	c := generic(t)
+	cfg := base(c.WSURL())
+	cfg.Backoff.Min, cfg.Backoff.Max = time.Hour, time.Hour
+	r := start(t, cfg)
+	r.w.Connected(mqtt.Connect{Clean: true})
+	r.inState(Online)
+	c.StallReads("dev", true)
+	// As if a keepalive, and then the time to answer a ping, had passed.
+	r.w.tick(time.Now().Add(time.Minute))
+	r.w.tick(time.Now().Add(2 * time.Minute))
+	if f := r.failed(); f.Class != ClassNetwork || !strings.Contains(f.Reason, "PINGRESP") {
+		t.Errorf("failure %v", f)
+	}
+}
+
+// A device that is gone before the cloud could be reached leaves no attempt behind.
+func TestGivesUpWithoutReason(t *testing.T) {
+	c := generic(t)
+	c.StallConnack("dev", true)
+	r := start(t, base(c.WSURL()))
+	r.w.Connected(mqtt.Connect{Clean: true})
+	r.inState(Connecting)
+	r.w.Disconnected(true)
+	r.inState(Idle)
+}
+
+// Identifiers that an earlier process may have left half-way are released before they are used.
+func TestPreRelease(t *testing.T) {
+	c := generic(t)
+	first := start(t, base(c.WSURL()))
+	first.w.Connected(mqtt.Connect{})
+	first.inState(Online)
+	c.WithholdAcks("dev")
+	first.offer("t", "first", 2, 1)
+	if _, err := c.WaitReceived(within(t), 1); err != nil {
+		t.Fatal(err)
+	}
+	c.Drop("dev", cloudsim.CutReset) // as if the process had been killed
+	c.Heal()
+	second := start(t, base(c.WSURL())) // takes the session over, and uses the identifier 1 as well
+	second.w.Connected(mqtt.Connect{})
+	second.inState(Online)
+	second.offer("t", "second", 2, 1)
+	until(t, "both", func() bool {
+		return slices.ContainsFunc(c.Received(), func(m cloudsim.Received) bool { return string(m.Payload) == "second" })
+	})
+	first.w.Disconnected(true)
+}
+
+func TestBackoff(t *testing.T) {
+	b := DefaultBackoff
+	for failures := 1; failures < 40; failures++ {
+		for range 100 {
+			if d := b.delay(failures, ClassNetwork); d < 0 || d > b.Max || failures == 1 && d > b.Min {
+				t.Fatalf("%d failures: %s", failures, d)
+			}
+			if d := b.delay(failures, ClassRejected); d < b.RejectedMin || d > b.RejectedMin+b.Max {
+				t.Fatalf("%d refusals: %s", failures, d)
+			}
+		}
+	}
+	if d := b.delay(0, ClassNetwork); d != 0 {
+		t.Errorf("no failure: %s", d)
+	}
+}
+
+func TestPace(t *testing.T) {
+	p := pace{rate: credentials.Rate{Count: 5, Per: time.Minute}}
+	now := time.Now()
+	for range 5 {
+		if d := p.wait(now); d != 0 {
+			t.Fatalf("wait %s", d)
+		}
+		p.connected(now)
+		now = now.Add(time.Second)
+	}
+	if d := p.wait(now); d != 55*time.Second {
+		t.Errorf("the sixth waits %s, want 55s", d)
+	}
+	if d := p.wait(now.Add(55 * time.Second)); d != 0 {
+		t.Errorf("after a minute: %s", d)
+	}
+}
