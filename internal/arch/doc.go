@@ -1,0 +1,2 @@
+// Package arch holds the tests that keep the structure which ARCHITECTURE.md describes. It has no code.
+package arch

@@ -1,0 +1,244 @@
+// Package bridge puts the parts together for one configuration: for each device a pair of lanes between the broker on the
+// LAN and a worker towards the cloud. It starts and stops them in order and tells how they are.
+//
+// New binds and checks and starts nothing. Run may be called once; it blocks, and when it returns everything that it started
+// has ended. The other methods are safe for concurrent use.
+package bridge
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"bridged/internal/broker"
+	"bridged/internal/config"
+	"bridged/internal/lane"
+	"bridged/internal/topicmap"
+	"bridged/internal/upstream"
+)
+
+// Options are for tests and demonstrations. The zero value is for real use.
+type Options struct {
+	// Backoff replaces upstream.DefaultBackoff if its Max is not zero.
+	Backoff upstream.Backoff
+	// Clock replaces time.Now for signatures if not nil.
+	Clock func() time.Time
+}
+
+// Bridge is a running or startable bridge.
+type Bridge struct {
+	cfg     *config.Config
+	log     *zap.Logger
+	lock    *dirLock
+	devices []*device
+	byName  map[string]*device
+	keeper  *upstream.Keeper
+	broker  *broker.Broker
+}
+
+// device is what there is for each configured device.
+type device struct {
+	cfg      *config.Device
+	up, down *lane.Lane
+	worker   *upstream.Worker
+}
+
+// New takes the state directory, builds everything and binds the listeners.
+func New(cfg *config.Config, log *zap.Logger, opts Options) (*Bridge, error) {
+	if opts.Backoff.Max == 0 {
+		opts.Backoff = upstream.DefaultBackoff
+	}
+	if opts.Clock == nil {
+		opts.Clock = time.Now
+	}
+	lock, err := lockDir(cfg.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	b := &Bridge{cfg: cfg, log: log, lock: lock, byName: make(map[string]*device)}
+	if err := b.build(opts); err != nil {
+		lock.release()
+		return nil, err
+	}
+	return b, nil
+}
+
+func (b *Bridge) build(opts Options) error {
+	budget := lane.NewBudget(b.cfg.Limits.Memory)
+	clouds := newClientTLS()
+	workers := make([]*upstream.Worker, 0, len(b.cfg.Devices))
+	locals := make([]broker.Device, 0, len(b.cfg.Devices))
+	for _, dc := range b.cfg.Devices {
+		topics, err := topicmap.New(dc.Topics)
+		if err != nil {
+			return fmt.Errorf("device %s: topics: %w", dc.Name, err)
+		}
+		tlsConfig, err := clouds.config(dc)
+		if err != nil {
+			return fmt.Errorf("device %s: %w", dc.Name, err)
+		}
+		d := &device{cfg: dc, up: lane.New(upConfig(dc, budget)), down: lane.New(downConfig(dc, budget))}
+		d.worker = upstream.New(upstream.Config{
+			Device:     dc.Name,
+			Cloud:      dc.Cloud.Name,
+			URL:        dc.Cloud.URL,
+			TLS:        tlsConfig,
+			Identity:   dc.Identity,
+			Keepalive:  dc.Cloud.Keepalive,
+			Limits:     dc.Cloud.Limits,
+			Always:     dc.Always,
+			Linger:     dc.Linger,
+			Persistent: dc.Persistent,
+			Subscribe:  dc.Subscribe,
+			Topics:     topics,
+			Up:         d.up,
+			Down:       d.down,
+			DownLow:    lane.Window{Messages: dc.Queue.MaxMessages / 2, Bytes: dc.Queue.MaxBytes / 2},
+			MaxPacket:  int(dc.Queue.MaxBytes) + 1<<16, // what does not fit into the queue cannot be relayed
+			Backoff:    opts.Backoff,
+			Clock:      opts.Clock,
+			Log:        b.log,
+		})
+		b.devices = append(b.devices, d)
+		b.byName[dc.Name] = d
+		workers = append(workers, d.worker)
+		locals = append(locals, localDevice(d))
+	}
+	b.keeper = upstream.NewKeeper(workers)
+
+	listeners, err := listeners(b.cfg.Listen)
+	if err != nil {
+		return err
+	}
+	b.broker, err = broker.New(broker.Config{
+		Listeners:      listeners,
+		MaxConnections: b.cfg.Limits.MaxConnections,
+		ConnectTimeout: b.cfg.Limits.ConnectTimeout,
+		MaxPacketSize:  int(b.cfg.Limits.MaxPacketSize),
+		Devices:        locals,
+		Log:            b.log,
+	})
+	return err
+}
+
+func localDevice(d *device) broker.Device {
+	login := d.cfg.Login
+	return broker.Device{
+		Name: d.cfg.Name,
+		Login: broker.Login{
+			ClientID:     login.ClientID,
+			Username:     login.Username,
+			Password:     login.Password.Reveal(),
+			PasswordHash: []byte(login.PasswordHash.Reveal()),
+			Anonymous:    login.Anonymous,
+			AllowFrom:    login.AllowFrom,
+		},
+		MaxQoS:     d.cfg.Cloud.Limits.MaxQoS,
+		Retain:     d.cfg.Cloud.Limits.Retain,
+		Persistent: d.cfg.Persistent,
+		Up:         d.worker,
+		Down:       d.down,
+		Upstream:   d.worker,
+	}
+}
+
+var policies = map[config.OnFull]lane.Policy{
+	config.Block: lane.Block, config.DropOldest: lane.DropOldest, config.DropNewest: lane.DropNewest,
+}
+
+// laneConfig is what both directions of a device have in common.
+func laneConfig(d *config.Device, budget *lane.Budget) lane.Config {
+	return lane.Config{
+		MaxMessages: d.Queue.MaxMessages,
+		MaxBytes:    d.Queue.MaxBytes,
+		MaxAge:      d.Queue.MaxAge,
+		OnFull:      policies[d.Queue.OnFull],
+		DropQoS0:    !d.Queue.StoreQoS0,
+		Budget:      budget,
+	}
+}
+
+func upConfig(d *config.Device, budget *lane.Budget) lane.Config {
+	c := laneConfig(d, budget)
+	limits := d.Cloud.Limits
+	c.MaxPayload, c.MaxTopicBytes, c.MaxTopicLevels = limits.MaxPayload, limits.MaxTopicBytes, limits.MaxTopicLevels
+	c.Hold = true
+	return c
+}
+
+// downConfig holds messages before the device has connected for the first time where the cloud may send some then.
+func downConfig(d *config.Device, budget *lane.Budget) lane.Config {
+	c := laneConfig(d, budget)
+	c.Hold = d.Always || d.Persistent
+	return c
+}
+
+// Addrs are the addresses on which devices are accepted.
+func (b *Bridge) Addrs() []net.Addr { return b.broker.Addrs() }
+
+// sweepEvery is how often lanes are searched for messages that have become too old.
+const sweepEvery = 5 * time.Second
+
+// Run relays until ctx ends. Then it lets the devices go, has the sessions deliver what they can within the
+// configuration's shutdown timeout, and says goodbye to the clouds.
+func (b *Bridge) Run(ctx context.Context) error {
+	defer b.lock.release()
+	helpers, stopHelpers := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { b.keeper.Run(helpers) })
+	wg.Go(func() { b.sweep(helpers) })
+	for _, d := range b.devices {
+		d.worker.Start()
+	}
+	b.log.Info("bridged is running", zap.Int("devices", len(b.devices)), zap.Stringers("listen", b.Addrs()))
+
+	err := b.broker.Run(ctx)
+
+	b.log.Info("stopping", zap.Duration("timeout", b.cfg.ShutdownTimeout))
+	deadline, cancel := context.WithTimeout(context.Background(), b.cfg.ShutdownTimeout)
+	defer cancel()
+	var stopping sync.WaitGroup
+	for _, d := range b.devices {
+		stopping.Go(func() { d.worker.Stop(deadline) })
+	}
+	stopping.Wait()
+	stopHelpers()
+	wg.Wait()
+	b.reportLeft()
+	return err
+}
+
+func (b *Bridge) sweep(ctx context.Context) {
+	t := time.NewTicker(sweepEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			for _, d := range b.devices {
+				d.up.Sweep()
+				d.down.Sweep()
+			}
+		}
+	}
+}
+
+// reportLeft says what could not be delivered. None of it was acknowledged, so its senders still have it.
+func (b *Bridge) reportLeft() {
+	up, down := 0, 0
+	for _, d := range b.devices {
+		up += d.up.Counters().Queued
+		down += d.down.Counters().Queued
+	}
+	if up+down > 0 {
+		b.log.Warn("stopped with messages that were not delivered and not acknowledged: their senders still have those of QoS 1 and 2",
+			zap.Int("up", up), zap.Int("down", down))
+		return
+	}
+	b.log.Info("stopped")
+}
