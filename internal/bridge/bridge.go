@@ -67,9 +67,16 @@ func New(cfg *config.Config, log *zap.Logger, opts Options) (*Bridge, error) {
 	return b, nil
 }
 
+// dialsAtOnce is how many of a cloud's devices connect at the same time. The others wait their turn.
+const dialsAtOnce = 32
+
 func (b *Bridge) build(opts Options) error {
 	budget := lane.NewBudget(b.cfg.Limits.Memory)
 	clouds := newClientTLS()
+	slots := make(map[*config.Cloud]chan struct{})
+	for _, c := range b.cfg.Clouds {
+		slots[c] = make(chan struct{}, dialsAtOnce)
+	}
 	workers := make([]*upstream.Worker, 0, len(b.cfg.Devices))
 	locals := make([]broker.Device, 0, len(b.cfg.Devices))
 	for _, dc := range b.cfg.Devices {
@@ -99,6 +106,7 @@ func (b *Bridge) build(opts Options) error {
 			Down:       d.down,
 			DownLow:    lane.Window{Messages: dc.Queue.MaxMessages / 2, Bytes: dc.Queue.MaxBytes / 2},
 			MaxPacket:  int(dc.Queue.MaxBytes) + 1<<16, // what does not fit into the queue cannot be relayed
+			Slots:      slots[dc.Cloud],
 			Backoff:    opts.Backoff,
 			Clock:      opts.Clock,
 			Log:        b.log,

@@ -1,7 +1,7 @@
 // Package testdevice is a device for tests: MQTT 3.1.1 over plain TCP, packet by packet, acknowledging nothing unless told
 // to. It is somebody else's codec (paho's) and no client library, so that a test sees exactly what a device would.
 //
-// A Device belongs to one goroutine. Failures end the test.
+// A Device belongs to one goroutine. Failures end the test, or that goroutine of it.
 package testdevice
 
 import (
@@ -228,6 +228,12 @@ func (d *Device) Drop() {
 		}
 	}()
 	d.wg.Wait()
+}
+
+// Fatalf ends the test, or the goroutine of it that plays the device.
+func (d *Device) Fatalf(format string, args ...any) {
+	d.tb.Helper()
+	d.tb.Fatalf(format, args...)
 }
 
 // Conn is the connection below, for tests that write bytes of their own.

@@ -78,6 +78,7 @@ func base(rawURL string) Config {
 		Topics:    (*topicmap.Map)(nil),
 		DownLow:   lane.Window{Messages: 1, Bytes: 1 << 20},
 		MaxPacket: 1 << 20,
+		Slots:     make(chan struct{}, 1),
 		Backoff:   Backoff{Min: time.Millisecond, Max: 20 * time.Millisecond, RejectedMin: 10 * time.Millisecond, Stable: time.Minute},
 		Clock:     time.Now,
 	}

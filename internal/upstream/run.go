@@ -56,9 +56,6 @@ func (w *Worker) idleReasonLocked() string {
 
 // waitLocked begins to wait. It returns calls to be made without the lock.
 func (w *Worker) waitLocked(delay time.Duration) []func() {
-	if w.state == Waiting {
-		return nil
-	}
 	reason := "the cloud limits how often a device may connect"
 	if w.last != nil {
 		reason = w.last.Error()
@@ -88,10 +85,31 @@ func (w *Worker) sleep(d time.Duration) {
 
 // attempt goes from signing to the end of the session. It returns nil if the session ended because the worker wanted it to.
 func (w *Worker) attempt(ctx context.Context) *Failure {
+	select {
+	case w.cfg.Slots <- struct{}{}:
+	default:
+		w.setState(Waiting, "other devices of this cloud are connecting")
+		select {
+		case w.cfg.Slots <- struct{}{}:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	s, f := w.establish(ctx)
+	<-w.cfg.Slots
+	if s == nil {
+		return f
+	}
+	defer s.close()
+	return s.serve()
+}
+
+// establish goes from signing to CONNACK. It returns neither a session nor a failure if none is wanted any more.
+func (w *Worker) establish(ctx context.Context) (*session, *Failure) {
 	w.setState(Signing, "")
 	login, err := w.cfg.Identity.Sign(w.cfg.Clock(), nonce())
 	if err != nil {
-		return fail(ClassConfig, Signing, err, "no credentials can be made for this device")
+		return nil, fail(ClassConfig, Signing, err, "no credentials can be made for this device")
 	}
 	w.setState(Dialing, "")
 	w.mu.Lock()
@@ -100,16 +118,16 @@ func (w *Worker) attempt(ctx context.Context) *Failure {
 	ws, nc, f := dial(ctx, w.cfg.URL, w.cfg.TLS)
 	if f != nil {
 		if ctx.Err() != nil {
-			return nil // not wanted any more
+			return nil, nil // not wanted any more
 		}
-		return f
+		return nil, f
 	}
 	s := newSession(w, ws, nc)
-	defer s.close()
 	if f := s.connect(login); f != nil || s.ending.Load() {
-		return f
+		s.close()
+		return nil, f
 	}
-	return s.serve()
+	return s, nil
 }
 
 // nonce returns random characters for a signature.
@@ -125,7 +143,7 @@ func (w *Worker) ended(f *Failure) {
 }
 
 func (w *Worker) endedLocked(f *Failure) {
-	w.cancelTry = nil
+	w.cancelTry = nil // no attempt is under way
 	if !w.upSince.IsZero() {
 		if time.Since(w.upSince) >= w.cfg.Backoff.Stable {
 			w.failures = 0

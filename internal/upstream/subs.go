@@ -109,7 +109,7 @@ func (w *Worker) Subscribe(subs []mqtt.Subscription, done func(codes []byte)) {
 		s.flush()
 		answer()
 		return
-	case w.running.Load() && w.state != Waiting && w.state != Halted:
+	case w.cancelTry != nil, w.running.Load() && w.state == Idle: // an attempt is under way, or about to be
 		t.waiting = append(t.waiting, &request{subs: subs, done: done, deadline: time.Now().Add(answerWithin)})
 		w.mu.Unlock()
 	default:

@@ -60,9 +60,12 @@ type Config struct {
 	DownLow lane.Window
 	// MaxPacket is the largest packet to take from the cloud, in bytes.
 	MaxPacket int
-	Backoff   Backoff
-	Clock     func() time.Time // for signatures
-	Log       *zap.Logger
+	// Slots bounds by its capacity how many of the workers that share it, those of one cloud, connect at once. Without
+	// that a fleet that wakes together has every handshake time out.
+	Slots   chan struct{}
+	Backoff Backoff
+	Clock   func() time.Time // for signatures
+	Log     *zap.Logger
 }
 
 // Worker keeps one device's session to its cloud. See the package comment.
@@ -93,7 +96,7 @@ type Worker struct {
 	reset     bool // the cloud's session is to be discarded first
 	willSpent bool // the cloud has published the will of the device's present connection
 	live      *session
-	cancelTry context.CancelFunc // interrupts the attempt under way
+	cancelTry context.CancelFunc // interrupts the attempt that is under way, nil if none is
 	failures  int
 	last      *Failure
 	logged    time.Time // when last was logged
