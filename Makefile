@@ -37,7 +37,7 @@ $(MQTTJS): test/mqttjs/package.json test/mqttjs/package-lock.json | packages
 
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## gofmt, go vet, go mod tidy, golangci-lint
-	@unformatted=$$(gofmt -l $$($(GO) list -f '{{.Dir}}' ./...)); \
+	@unformatted=$$($$($(GO) env GOROOT)/bin/gofmt -l $$($(GO) list -f '{{.Dir}}' ./...)); \
 	if [ -n "$$unformatted" ]; then echo "not formatted, run gofmt -w on:"; echo "$$unformatted"; exit 1; fi
 	$(GO) mod tidy -diff
 	$(GO) vet ./...

@@ -1,8 +1,8 @@
-// Package bridge puts the parts together for one configuration: for each device a pair of lanes between the broker on the
-// LAN and a worker towards the cloud. It starts and stops them in order and tells how they are.
+// Package bridge puts the parts together for one configuration: for each device a pair of lanes between the broker on
+// the LAN and a worker towards the cloud. It starts and stops them in order and tells how they are.
 //
-// New binds and checks and starts nothing. Run may be called once; it blocks, and when it returns everything that it started
-// has ended. The other methods are safe for concurrent use.
+// New binds and checks and starts nothing. Run may be called once; it blocks, and when it returns everything that it
+// started has ended. The other methods are safe for concurrent use.
 package bridge
 
 import (
@@ -244,7 +244,7 @@ func (b *Bridge) reportLeft() {
 		down += d.down.Counters().Queued
 	}
 	if up+down > 0 {
-		b.log.Warn("stopped with messages that were not delivered and not acknowledged: their senders still have those of QoS 1 and 2",
+		b.log.Warn("stopped with messages that were not delivered: those of QoS 1 and 2 were not acknowledged either",
 			zap.Int("up", up), zap.Int("down", down))
 		return
 	}

@@ -325,7 +325,8 @@ func TestBacklogThenLinger(t *testing.T) {
 	}
 	d.Disconnect()
 	until(t, "draining", func() bool { return r.status("dev").Session.State == upstream.Draining })
-	time.Sleep(2 * time.Second) // longer than linger
+	since := time.Now()
+	until(t, "longer than linger", func() bool { return time.Since(since) > 2*time.Second })
 	if !c.Online("dev") {
 		t.Fatal("the session ended before the backlog was delivered")
 	}
@@ -469,14 +470,7 @@ func TestWill(t *testing.T) {
 	}{
 		{"goodbye", func(t *testing.T, _ *rig, _ *cloudsim.Cloud, d *testdevice.Device) { d.Disconnect() }, 0},
 		{"drop", func(t *testing.T, _ *rig, _ *cloudsim.Cloud, d *testdevice.Device) { d.Drop() }, 1},
-		{"the cloud's connection breaks, then the device's", func(t *testing.T, r *rig, c *cloudsim.Cloud, d *testdevice.Device) {
-			c.Down()
-			until(t, "a failure", func() bool { return r.status("dev").Session.Failures > 1 })
-			d.Drop()
-			if err := c.Up(); err != nil {
-				t.Fatal(err)
-			}
-		}, 1},
+		{"both connections break, the cloud's first", cloudBreaksFirst, 1},
 		{"take-over", func(t *testing.T, r *rig, _ *cloudsim.Cloud, _ *testdevice.Device) {
 			r.connect(dev).Disconnect()
 		}, 1},
@@ -500,6 +494,15 @@ func TestWill(t *testing.T) {
 				t.Errorf("%d wills, want %d", n, tc.want)
 			}
 		})
+	}
+}
+
+func cloudBreaksFirst(t *testing.T, r *rig, c *cloudsim.Cloud, d *testdevice.Device) {
+	c.Down()
+	until(t, "a failure", func() bool { return r.status("dev").Session.Failures > 1 })
+	d.Drop()
+	if err := c.Up(); err != nil {
+		t.Fatal(err)
 	}
 }
 

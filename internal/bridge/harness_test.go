@@ -128,7 +128,7 @@ func until(tb testing.TB, what string, cond func() bool) {
 		if time.Now().After(deadline) {
 			tb.Fatalf("%s: still not so after %s", what, testdevice.Patience)
 		}
-		time.Sleep(2 * time.Millisecond) // between two looks
+		<-time.After(2 * time.Millisecond)
 	}
 }
 
@@ -178,6 +178,23 @@ devices:
     cloud: lab
     login: {username: u, password: p}
 %s`, c.WSURL(), extra)
+}
+
+// twoWays begins a configuration with the generic cloud c as ws and as wss.
+func twoWays(tb testing.TB, c *cloudsim.Cloud) *strings.Builder {
+	tb.Helper()
+	ca := filepath.Join(tb.TempDir(), "ca.pem")
+	if err := c.CA().WriteFile(ca); err != nil {
+		tb.Fatal(err)
+	}
+	yaml := new(strings.Builder)
+	fmt.Fprintf(yaml, `
+clouds:
+  ws: {provider: generic, url: "%s"}
+  wss: {provider: generic, url: "%s", tls: {ca_file: "%s"}}
+devices:
+`, c.WSURL(), c.WSSURL(), ca)
+	return yaml
 }
 
 // dev is the login of the device dev.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -25,15 +24,9 @@ func TestCutAHundredTimes(t *testing.T) {
 		window  = 16
 	)
 	c := simulate(t, cloudsim.Options{Kind: cloudsim.Generic})
-	var yaml strings.Builder
-	caFile := t.TempDir() + "/ca.pem"
-	if err := c.CA().WriteFile(caFile); err != nil {
-		t.Fatal(err)
-	}
-	fmt.Fprintf(&yaml, "clouds:\n  ws: {provider: generic, url: '%s'}\n  wss: {provider: generic, url: '%s', tls: {ca_file: '%s'}}\ndevices:\n",
-		c.WSURL(), c.WSSURL(), caFile)
+	yaml := twoWays(t, c)
 	for i := range devices {
-		fmt.Fprintf(&yaml, "  - {name: d%d, cloud: %s}\n", i, []string{"ws", "wss"}[i%2])
+		fmt.Fprintf(yaml, "  - {name: d%d, cloud: %s}\n", i, []string{"ws", "wss"}[i%2])
 	}
 	r := run(t, yaml.String())
 
@@ -84,7 +77,7 @@ func TestCutAHundredTimes(t *testing.T) {
 		case 5:
 			c.DropAfter(name, 1+rng.IntN(30), 1, cloudsim.CutReset)
 		}
-		time.Sleep(time.Duration(rng.IntN(30)) * time.Millisecond) // the load goes on
+		<-time.After(time.Duration(rng.IntN(30)) * time.Millisecond) // the load goes on
 	}
 	c.Heal()
 	close(done)
@@ -108,8 +101,8 @@ func TestCutAHundredTimes(t *testing.T) {
 	r.balanced()
 }
 
-// checkArrivals checks what the cloud received from a device: every message, in order; what comes again is marked, and is
-// followed by everything after it.
+// checkArrivals checks what the cloud received from a device: every message, in order; what comes again is marked,
+// and is followed by everything after it.
 func checkArrivals(t *testing.T, c *cloudsim.Cloud, s *stressed) {
 	t.Helper()
 	next, last := 0, -1
@@ -197,15 +190,9 @@ func (s *stressed) takeDown() {
 func TestFiveHundredDevices(t *testing.T) {
 	const n = 500
 	c := simulate(t, cloudsim.Options{Kind: cloudsim.Generic})
-	caFile := t.TempDir() + "/ca.pem"
-	if err := c.CA().WriteFile(caFile); err != nil {
-		t.Fatal(err)
-	}
-	var yaml strings.Builder
-	fmt.Fprintf(&yaml, "clouds:\n  ws: {provider: generic, url: '%s'}\n  wss: {provider: generic, url: '%s', tls: {ca_file: '%s'}}\ndevices:\n",
-		c.WSURL(), c.WSSURL(), caFile)
+	yaml := twoWays(t, c)
 	for i := range n {
-		fmt.Fprintf(&yaml, "  - {name: d%d, cloud: %s, linger: 0s}\n", i, []string{"ws", "wss"}[i%2])
+		fmt.Fprintf(yaml, "  - {name: d%d, cloud: %s, linger: 0s}\n", i, []string{"ws", "wss"}[i%2])
 	}
 	r := run(t, yaml.String())
 	devices := make([]*testdevice.Device, n)

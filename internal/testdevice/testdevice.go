@@ -1,5 +1,6 @@
-// Package testdevice is a device for tests: MQTT 3.1.1 over plain TCP, packet by packet, acknowledging nothing unless told
-// to. It is somebody else's codec (paho's) and no client library, so that a test sees exactly what a device would.
+// Package testdevice is a device for tests: MQTT 3.1.1 over plain TCP, packet by packet, acknowledging nothing unless
+// told to. It is somebody else's codec (paho's) and no client library, so that a test sees exactly what a device
+// would.
 //
 // A Device belongs to one goroutine. Failures end the test, or that goroutine of it.
 package testdevice

@@ -72,9 +72,6 @@ func newPacketReader(ws *websocket.Conn, limit int) *packetReader {
 	return &packetReader{br: bufio.NewReaderSize(&frames{ws: ws}, 512), max: limit}
 }
 
-// more says whether part of a packet has been read from the network already.
-func (r *packetReader) more() bool { return r.br.Buffered() > 0 }
-
 // next returns the next packet. It fails with a *Failure if what it reads is not MQTT.
 func (r *packetReader) next() (packets.ControlPacket, error) {
 	head, err := r.br.ReadByte()
@@ -86,7 +83,8 @@ func (r *packetReader) next() (packets.ControlPacket, error) {
 		return nil, err
 	}
 	if n > r.max {
-		return nil, fail(ClassProtocol, Online, nil, "the cloud sent a packet of %d bytes; at most %d fit into the queue", n, r.max)
+		return nil, fail(ClassProtocol, Online, nil, "the cloud sent a packet of %d bytes; at most %d fit into the queue",
+			n, r.max)
 	}
 	p, err := packets.NewControlPacketWithHeader(packets.FixedHeader{
 		MessageType: head >> 4, Dup: head&0x08 != 0, Qos: head >> 1 & 0x03, Retain: head&0x01 != 0, RemainingLength: n,

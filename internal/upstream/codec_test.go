@@ -23,7 +23,8 @@ func FuzzAppendPublish(f *testing.F) {
 			t.Fatal(err)
 		}
 		p, ok := got.(*packets.PublishPacket)
-		if !ok || p.TopicName != topic || !bytes.Equal(p.Payload, payload) || p.Qos != qos || p.Retain != retain || p.Dup != dup {
+		if !ok || p.TopicName != topic || !bytes.Equal(p.Payload, payload) || p.Qos != qos ||
+			p.Retain != retain || p.Dup != dup {
 			t.Errorf("got %v", got)
 		}
 		if qos > 0 && p.MessageID != id {

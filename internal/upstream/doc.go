@@ -8,14 +8,15 @@
 //	idle → waiting → signing → dialing → connecting → subscribing → online → draining → idle
 //
 // A session is one connection. Up: it is the consumer of the device's up lane and tells the lane which messages the
-// cloud acknowledged. Down: the worker is the source of the down lane, and a message is acknowledged to the cloud when the
-// lane has settled it, and only on the connection on which it came. What outlives a connection is kept in the worker: the
-// packet identifiers of both directions, which make up the MQTT session's state, and the subscriptions.
+// cloud acknowledged. Down: the worker is the source of the down lane, and a message is acknowledged to the cloud
+// when the lane has settled it, and only on the connection on which it came. What outlives a connection is kept in
+// the worker: the packet identifiers of both directions, which make up the MQTT session's state, and the
+// subscriptions.
 //
 // # Concurrency
 //
-// All methods of a Worker are safe for concurrent use and none waits for the network. Writing to the cloud does not block
-// (package netconn), so whoever has something to send does it there and then; one goroutine reads. A Keeper serves the
-// timers of all workers. Locks are taken in the order Worker.mu, session.mu, and neither is held while a lane or a callback
-// is called, except for the lane's Empty and Counters.
+// All methods of a Worker are safe for concurrent use and none waits for the network. Writing to the cloud does not
+// block (package netconn), so whoever has something to send does it there and then; one goroutine reads. A Keeper
+// serves the timers of all workers. Locks are taken in the order Worker.mu, session.mu, and neither is held while a
+// lane or a callback is called, except for the lane's Empty and Counters.
 package upstream

@@ -70,7 +70,7 @@ func TestFailures(t *testing.T) {
 			tc.do(t, c, &cfg)
 			r := start(t, cfg)
 			r.w.Connected(mqtt.Connect{Clean: true})
-			f := r.failed()
+			f := r.failure()
 			if f.Class != tc.class || !strings.Contains(f.Error(), tc.says) {
 				t.Errorf("class %s: %v; want %s, %q", f.Class, f, tc.class, tc.says)
 			}
@@ -79,7 +79,8 @@ func TestFailures(t *testing.T) {
 				t.Errorf("waiting because of %q", st.Reason)
 			}
 			refused := r.logs.FilterMessage("the cloud refused the login").Len()
-			if other := r.logs.FilterMessage("no session with the cloud").Len(); refused+other != 1 || (refused == 1) != (tc.class == ClassRejected) {
+			other := r.logs.FilterMessage("no session with the cloud").Len()
+			if refused+other != 1 || (refused == 1) != (tc.class == ClassRejected) {
 				t.Errorf("logged as refused %d times, as failed %d times", refused, other)
 			}
 		})
@@ -147,7 +148,7 @@ func TestGarbageFromTheCloud(t *testing.T) {
 			if n := c.SendBytes("dev", []byte(tc.bytes), tc.framed); n != 1 {
 				t.Fatalf("sent to %d", n)
 			}
-			if f := r.failed(); tc.framed && f.Class != ClassProtocol {
+			if f := r.failure(); tc.framed && f.Class != ClassProtocol {
 				t.Errorf("class %s: %v", f.Class, f)
 			}
 		})

@@ -79,8 +79,10 @@ func base(rawURL string) Config {
 		DownLow:   lane.Window{Messages: 1, Bytes: 1 << 20},
 		MaxPacket: 1 << 20,
 		Slots:     make(chan struct{}, 1),
-		Backoff:   Backoff{Min: time.Millisecond, Max: 20 * time.Millisecond, RejectedMin: 10 * time.Millisecond, Stable: time.Minute},
-		Clock:     time.Now,
+		Backoff: Backoff{
+			Min: time.Millisecond, Max: 20 * time.Millisecond, RejectedMin: 10 * time.Millisecond, Stable: time.Minute,
+		},
+		Clock: time.Now,
 	}
 }
 
@@ -136,8 +138,8 @@ func (r *rig) inState(s State) {
 	until(r.tb, "state "+string(s), func() bool { return r.w.Status().State == s })
 }
 
-// failed waits for a failure and returns it.
-func (r *rig) failed() (f *Failure) {
+// failure waits for a failure and returns it.
+func (r *rig) failure() (f *Failure) {
 	r.tb.Helper()
 	until(r.tb, "a failure", func() bool { f = r.w.Status().Last; return f != nil })
 	return f
@@ -150,7 +152,7 @@ func until(tb testing.TB, what string, cond func() bool) {
 		if time.Now().After(deadline) {
 			tb.Fatalf("%s: still not so after %s", what, patience)
 		}
-		time.Sleep(2 * time.Millisecond) // between two looks
+		<-time.After(2 * time.Millisecond)
 	}
 }
 

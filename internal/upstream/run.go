@@ -83,7 +83,8 @@ func (w *Worker) sleep(d time.Duration) {
 	}
 }
 
-// attempt goes from signing to the end of the session. It returns nil if the session ended because the worker wanted it to.
+// attempt goes from signing to the end of the session. It returns nil if the session ended because the worker wanted
+// it to.
 func (w *Worker) attempt(ctx context.Context) *Failure {
 	select {
 	case w.cfg.Slots <- struct{}{}:
@@ -116,10 +117,10 @@ func (w *Worker) establish(ctx context.Context) (*session, *Failure) {
 	w.pace.connected(time.Now())
 	w.mu.Unlock()
 	ws, nc, f := dial(ctx, w.cfg.URL, w.cfg.TLS)
-	if f != nil {
-		if ctx.Err() != nil {
-			return nil, nil // not wanted any more
-		}
+	if f != nil && ctx.Err() != nil {
+		f = nil // not wanted any more
+	}
+	if ws == nil {
 		return nil, f
 	}
 	s := newSession(w, ws, nc)

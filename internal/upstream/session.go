@@ -65,7 +65,8 @@ func newSession(w *Worker, ws *websocket.Conn, nc *netconn.Conn) *session {
 	return &session{w: w, ws: ws, nc: nc, rd: newPacketReader(ws, w.cfg.MaxPacket), exchanges: make(map[uint16]*exchange)}
 }
 
-// connect sends CONNECT and waits for CONNACK. It also returns nil if the session is not wanted any more: it is ending then.
+// connect sends CONNECT and waits for CONNACK. It also returns nil if the session is not wanted any more: it is
+// ending then.
 func (s *session) connect(login credentials.Login) *Failure {
 	w := s.w
 	w.mu.Lock()

@@ -13,7 +13,8 @@ import (
 // answerWithin is how long a device's SUBSCRIBE waits for the cloud's verdict before it is granted locally.
 const answerWithin = 10 * time.Second
 
-// subscriptions are what the device and the configuration want, and what the cloud has granted. Worker.mu protects them.
+// subscriptions are what the device and the configuration want, and what the cloud has granted. Worker.mu protects
+// them.
 type subscriptions struct {
 	limits  credentials.Limits
 	topics  Topics
@@ -84,9 +85,9 @@ func (t *subscriptions) allowed(local string) bool {
 	return t.limits.MaxSubscriptions == 0 || len(t.wanted()) <= t.limits.MaxSubscriptions
 }
 
-// Subscribe asks for the device's filters. done gets one code each, granted QoS or mqtt.Failure: the cloud's verdict, if
-// it is connected or about to be; otherwise the filters are granted here and subscribed to when it is. done is called
-// exactly once, on any goroutine.
+// Subscribe asks for the device's filters. done gets one code each, granted QoS or mqtt.Failure: the cloud's verdict,
+// if it is connected or about to be; otherwise the filters are granted here and subscribed to when it is. done is
+// called exactly once, on any goroutine.
 func (w *Worker) Subscribe(subs []mqtt.Subscription, done func(codes []byte)) {
 	w.mu.Lock()
 	t := &w.subs
@@ -155,8 +156,8 @@ func (t *subscriptions) ask(w *Worker, s *session, r *request) func() {
 	return func() {}
 }
 
-// verdict are the cloud's codes for a device's filters. What the cloud has not answered counts as granted. A filter that
-// stands for several of the cloud's is refused if all of them are, and granted at the lowest QoS of the others.
+// verdict are the cloud's codes for a device's filters. What the cloud has not answered counts as granted. A filter
+// that stands for several of the cloud's is refused if all of them are, and granted at the lowest QoS of the others.
 func (w *Worker) verdict(subs []mqtt.Subscription) []byte {
 	w.mu.Lock()
 	defer w.mu.Unlock()

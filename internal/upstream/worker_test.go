@@ -121,7 +121,7 @@ func TestAcknowledgedWhileAway(t *testing.T) {
 	}
 	until(t, "delivered", func() bool { _, n := r.dev.counts(); return n == 1 })
 	c.Down()
-	r.failed()
+	_ = r.failure()
 	r.dev.reader.Done(r.dev.delivered[0].Seq)
 	if err := c.Up(); err != nil {
 		t.Fatal(err)
@@ -217,9 +217,13 @@ func TestSubscribeWithinLimits(t *testing.T) {
 			cfg.Keepalive = 5 * time.Minute
 			cfg.Limits, _ = credentials.LimitsOf(string(kind))
 			if kind == cloudsim.Tencent {
-				cfg.Identity = credentials.Tencent{ProductID: "P", DeviceName: "dev", Secret: "c2VjcmV0", Method: credentials.HMACSHA256}
+				cfg.Identity = credentials.Tencent{
+					ProductID: "P", DeviceName: "dev", Secret: "c2VjcmV0", Method: credentials.HMACSHA256,
+				}
 			} else {
-				cfg.Identity = credentials.Aliyun{ProductKey: "P", DeviceName: "dev", Secret: "c2VjcmV0", Method: credentials.HMACSHA1, Timestamp: true}
+				cfg.Identity = credentials.Aliyun{
+					ProductKey: "P", DeviceName: "dev", Secret: "c2VjcmV0", Method: credentials.HMACSHA1, Timestamp: true,
+				}
 			}
 			for i := range 20 {
 				cfg.Subscribe = append(cfg.Subscribe, mqtt.Subscription{Filter: fmt.Sprint("s/", i), QoS: 2})
@@ -278,7 +282,8 @@ func TestKeepalive(t *testing.T) {
 	r := start(t, cfg)
 	r.w.Connected(mqtt.Connect{Clean: true})
 	r.inState(Online)
-	time.Sleep(5 * time.Second) // more than twice the keepalive
+	online := time.Now()
+	until(t, "the cloud would have ended a silent connection", func() bool { return time.Since(online) > 5*time.Second })
 	if conns := c.Connections("dev"); len(conns) != 1 || !conns[0].End.IsZero() {
 		t.Errorf("connections %+v", conns)
 	}
@@ -298,7 +303,7 @@ func TestCloudGoesSilent(t *testing.T) {
 	// As if a keepalive, and then the time to answer a ping, had passed.
 	r.w.tick(time.Now().Add(time.Minute))
 	r.w.tick(time.Now().Add(2 * time.Minute))
-	if f := r.failed(); f.Class != ClassNetwork || !strings.Contains(f.Reason, "PINGRESP") {
+	if f := r.failure(); f.Class != ClassNetwork || !strings.Contains(f.Reason, "PINGRESP") {
 		t.Errorf("failure %v", f)
 	}
 }
