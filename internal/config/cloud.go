@@ -16,7 +16,7 @@ import (
 
 // cloud is a Cloud together with its keys.
 type cloud struct {
-	Cloud
+	*Cloud
 	keys *cloudKeys
 }
 
@@ -27,12 +27,12 @@ func (r *resolver) resolveClouds() {
 	for _, name := range r.keys.Clouds.names {
 		c := r.cloud(name, r.keys.Clouds.items[name])
 		r.clouds[name] = c
-		r.cfg.Clouds[name] = &c.Cloud
+		r.cfg.Clouds[name] = c.Cloud
 	}
 }
 
 func (r *resolver) cloud(name string, k *cloudKeys) *cloud {
-	c := &cloud{Cloud: Cloud{Name: name}, keys: k}
+	c := &cloud{Cloud: &Cloud{Name: name}, keys: k}
 	if k.bad {
 		return c
 	}

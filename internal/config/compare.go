@@ -119,7 +119,6 @@ func (r *resolver) compareGroup(group []entry) {
 	slices.SortStableFunc(group, func(a, b entry) int {
 		return cmp.Or(a.network.Addr().Compare(b.network.Addr()), cmp.Compare(a.network.Bits(), b.network.Bits()))
 	})
-	told := make(map[[2]*device]bool)
 	var around []entry // each one contains the next
 	for _, e := range group {
 		for len(around) > 0 && !around[len(around)-1].network.Overlaps(e.network) {
@@ -130,10 +129,7 @@ func (r *resolver) compareGroup(group []entry) {
 			if other == e.d {
 				continue // it may list a network twice
 			}
-			if !told[[2]*device{other, e.d}] {
-				told[[2]*device{other, e.d}], told[[2]*device{e.d, other}] = true, true
-				r.sameLogin(other, e.d)
-			}
+			r.sameLogin(other, e.d)
 			break
 		}
 		around = append(around, e)

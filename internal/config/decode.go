@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"gopkg.in/yaml.v3"
 )
@@ -31,14 +32,21 @@ type key struct {
 	tag   reflect.StructTag
 }
 
+// keysByType holds what keysOf found: a fleet asks for the same few types again and again.
+var keysByType sync.Map // from reflect.Type to []key
+
 // keysOf lists the keys of a section's struct type in their order.
 func keysOf(t reflect.Type) []key {
+	if keys, ok := keysByType.Load(t); ok {
+		return keys.([]key)
+	}
 	var keys []key
 	for _, f := range reflect.VisibleFields(t) {
 		if name := f.Tag.Get("yaml"); name != "" {
 			keys = append(keys, key{name, f.Index, f.Tag})
 		}
 	}
+	keysByType.Store(t, keys)
 	return keys
 }
 

@@ -7,9 +7,10 @@ import (
 	"strings"
 )
 
-// device is a Device together with its keys, merged with the defaults.
+// device is a Device together with its keys, merged with the defaults. The Device is on its own: it lives as long as
+// the configuration, while its keys, which are much larger, go after loading.
 type device struct {
-	Device
+	*Device
 	keys  *deviceKeys
 	cloud *cloud // nil if it is not known
 }
@@ -39,7 +40,7 @@ func (r *resolver) resolveDevices() {
 		}
 		d := r.device(k)
 		devices = append(devices, d)
-		r.cfg.Devices = append(r.cfg.Devices, &d.Device)
+		r.cfg.Devices = append(r.cfg.Devices, d.Device)
 	}
 	r.compare(devices)
 	r.openLogins(devices)
@@ -54,7 +55,7 @@ func (r *resolver) resolveDevices() {
 
 // device builds one device.
 func (r *resolver) device(k *deviceKeys) *device {
-	d := &device{keys: k}
+	d := &device{Device: new(Device), keys: k}
 	r.chooseCloud(d)
 	mergeShared(&k.sharedKeys, &r.keys.Defaults)
 	applyDefaults(reflect.ValueOf(k).Elem())
@@ -67,7 +68,7 @@ func (r *resolver) device(k *deviceKeys) *device {
 	if d.cloud == nil {
 		return d
 	}
-	d.Cloud = &d.cloud.Cloud
+	d.Cloud = d.cloud.Cloud
 	r.foreignKeys(reflect.ValueOf(k).Elem(), d.cloud)
 	r.identity(d)
 	r.subscriptions(d)

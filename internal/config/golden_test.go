@@ -62,6 +62,9 @@ func golden(t *testing.T, pattern string, problems func(*testing.T, string, *Con
 				if p.File == "" || p.Line < 1 || p.Column < 1 || p.What == "" {
 					t.Errorf("no position or text: %+v", p)
 				}
+				if strings.Contains(p.String(), "hunter") { // what the archives have for secrets
+					t.Errorf("shows a secret: %s", p)
+				}
 				got.WriteString(strings.ReplaceAll(p.String(), dir, "$DIR") + "\n")
 			}
 			if want.Data == nil || string(want.Data) == got.String() {

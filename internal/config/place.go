@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
+	"unicode"
 )
 
 // place is where something stands in the configuration.
@@ -46,7 +48,20 @@ func (r *report) warn(at place, what, remedy string) {
 }
 
 func problem(at place, what, remedy string) Problem {
-	return Problem{File: at.file, Line: at.line, Column: at.col, Path: at.path, What: what, Remedy: remedy}
+	return Problem{
+		File: oneLine(at.file), Line: at.line, Column: at.col,
+		Path: oneLine(at.path), What: oneLine(what), Remedy: oneLine(remedy),
+	}
+}
+
+// oneLine keeps what a file's content might do to a terminal or a log out of a problem's text.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, s)
 }
 
 func (r *report) unseen(p Problem) bool {

@@ -18,18 +18,22 @@ type Problem struct {
 	Remedy string
 }
 
+// Place is "FILE:LINE:COLUMN: PATH", without the last part for the file as a whole.
+func (p Problem) Place() string {
+	at := fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column)
+	if p.Path != "" {
+		at += ": " + p.Path
+	}
+	return at
+}
+
 // String is "FILE:LINE:COLUMN: PATH: what; remedy".
 func (p Problem) String() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s:%d:%d: ", p.File, p.Line, p.Column)
-	if p.Path != "" {
-		b.WriteString(p.Path + ": ")
-	}
-	b.WriteString(p.What)
+	text := p.Place() + ": " + p.What
 	if p.Remedy != "" {
-		b.WriteString("; " + p.Remedy)
+		text += "; " + p.Remedy
 	}
-	return b.String()
+	return text
 }
 
 // Faults are all that keeps a configuration from being used. Never empty.

@@ -255,8 +255,8 @@ func TestCloudURLs(t *testing.T) {
 
 func TestAllowFrom(t *testing.T) {
 	c := load(t, changed(t, "login: {username: u, password: p}\n    device_secret: s\n",
-		"login: {password: p, allow_from: [192.168.10.7/24, 10.0.0.1, 'fe80::1', '::ffff:10.1.2.3', '::ffff:10.2.0.0/112']}\n"+
-			"    device_secret: s\n"), nil)
+		"login: {password: p, allow_from: [192.168.10.7/24, 10.0.0.1, 'fe80::1', '::ffff:10.1.2.3', "+
+			"'::ffff:10.2.0.0/112']}\n    device_secret: s\n"), nil)
 	want := []netip.Prefix{
 		netip.MustParsePrefix("192.168.10.0/24"), netip.MustParsePrefix("10.0.0.1/32"), netip.MustParsePrefix("fe80::1/128"),
 		netip.MustParsePrefix("10.1.2.3/32"), netip.MustParsePrefix("10.2.0.0/16"),
@@ -291,7 +291,8 @@ func TestTopics(t *testing.T) {
 
 func TestVariables(t *testing.T) {
 	for _, test := range []struct{ after, filter, device, want string }{
-		{"    device_secret: s\n", "${product_key}/${name}/${device_name}/${client_id}", "boiler", "pk/boiler/boiler/pk.boiler"},
+		{"    device_secret: s\n", "${product_key}/${name}/${device_name}/${client_id}", "boiler",
+			"pk/boiler/boiler/pk.boiler"},
 		{"    device_secret: s\n    client_id: c\n    device_name: d\n    product_key: k\n",
 			"${product_key}/${name}/${device_name}/${client_id}", "boiler", "k/boiler/d/c"},
 		{"    cloud: lab\n    login: {username: u, password: p}\n", "${name}/${device_name}/${client_id}", "press",

@@ -1,6 +1,7 @@
 package credentials
 
 import (
+	"crypto/ed25519"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -41,6 +42,17 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	}
 	if s := fmt.Sprintf("%q %#v", Secret(hidden), Secret(hidden)); s != `"***" "***"` {
 		t.Errorf("prints as %s", s)
+	}
+}
+
+// Some private keys are plain bytes, which fmt would print.
+func TestKeyDoesNotPrint(t *testing.T) {
+	key := ed25519.NewKeyFromSeed([]byte("0123456789abcdef0123456789abcdef"))
+	id := TencentCertificate{ProductID: "P", Key: key}
+	for _, v := range []any{id, &id, struct{ ID Identity }{id}} {
+		if s := fmt.Sprintf("%+v", v); !strings.Contains(s, "ProductID:P") || !strings.Contains(s, "Key:<nil>") {
+			t.Errorf("prints as %s", s)
+		}
 	}
 }
 
