@@ -76,8 +76,8 @@ type Downlink interface {
 	Hold(hold bool)
 }
 
-// Upstream is the device's cloud side. Calls to Connected, Disconnected and EndSession are made one at a time. None of the
-// methods may block, and none may wait for the broker.
+// Upstream is the device's cloud side. Calls to Connected, Disconnected and EndSession are made one at a time. None of
+// the methods may block, and none may wait for the broker.
 type Upstream interface {
 	// Connected says that the device has connected, and with what. The Connected of one connection always comes after
 	// the Disconnected of the one before.
@@ -132,8 +132,8 @@ type Broker struct {
 	count Counters
 }
 
-// New checks the configuration and binds the listeners. It starts nothing: after New, Run must be called, if only with a
-// context that has ended, to close them.
+// New checks the configuration and binds the listeners. It starts nothing: after New, Run must be called, if only with
+// a context that has ended, to close them.
 func New(cfg Config) (*Broker, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -162,8 +162,9 @@ func New(cfg Config) (*Broker, error) {
 	return b, nil
 }
 
-// newServer makes a mochi server that is never served: connections are handed to it one by one, and its event loop would
-// only look after things that it is not allowed to have. What it logs is discarded, because it logs whole packets.
+// newServer makes a mochi server that is never served: connections are handed to it one by one, and its event loop
+// would only look after things that it is not allowed to have. What it logs is discarded, because it logs whole
+// packets.
 func newServer(maxPacket int) (*mochi.Server, error) {
 	capabilities := mochi.NewDefaultServerCapabilities()
 	capabilities.MaximumPacketSize = uint32(maxPacket)
@@ -190,8 +191,8 @@ func (b *Broker) Addrs() []net.Addr {
 	return addrs
 }
 
-// Run accepts devices until ctx ends. Then it closes the listeners, lets the devices go, and returns when everything has
-// ended. It may be called once.
+// Run accepts devices until ctx ends. Then it closes the listeners, lets the devices go, and returns when everything
+// has ended. It may be called once.
 func (b *Broker) Run(ctx context.Context) error {
 	var accepting sync.WaitGroup
 	for _, l := range b.listeners {

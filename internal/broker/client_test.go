@@ -209,7 +209,7 @@ func (c *client) closed() {
 	c.tb.Helper()
 	pk, err := c.receive(patience)
 	if err == nil {
-		c.tb.Fatalf("got %s, reason %#x, want the end of the connection", packets.PacketNames[pk.FixedHeader.Type], pk.ReasonCode)
+		c.tb.Fatalf("got %s, reason %#x, want the end", packets.PacketNames[pk.FixedHeader.Type], pk.ReasonCode)
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		c.tb.Fatal("the connection is still open")
@@ -257,7 +257,9 @@ func (c *client) ack(kind byte, id uint16) {
 // subscribe sends a SUBSCRIBE.
 func (c *client) subscribe(id uint16, filters ...packets.Subscription) {
 	c.tb.Helper()
-	c.send(&packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe, Qos: 1}, PacketID: id, Filters: filters})
+	c.send(&packets.Packet{
+		FixedHeader: packets.FixedHeader{Type: packets.Subscribe, Qos: 1}, PacketID: id, Filters: filters,
+	})
 }
 
 // disconnect says goodbye.

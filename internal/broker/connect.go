@@ -52,8 +52,8 @@ const (
 	connackNotAllowed  = 5
 )
 
-// connect handles CONNECT. If the login is accepted it leaves mochi a CONNECT that asks for nothing of its own: no will, no
-// credentials, no session beyond the connection, and an identifier that nobody else has.
+// connect handles CONNECT. If the login is accepted it leaves mochi a CONNECT that asks for nothing of its own: no
+// will, no credentials, no session beyond the connection, and an identifier that nobody else has.
 func (l *link) connect(cl *mochi.Client, pk *packets.Packet) error {
 	l.req.version = pk.ProtocolVersion
 	if err := l.checkConnect(pk); err != nil {
@@ -175,8 +175,8 @@ func (l *link) refuse(code3 byte, code packets.Code) error {
 	return l.violation(code)
 }
 
-// logRefusal tells why a login was refused; d is the device that it came closest to, nil if none. A device that tries again
-// and again is told of once a minute.
+// logRefusal tells why a login was refused; d is the device that it came closest to, nil if none. A device that tries
+// again and again is told of once a minute.
 func (l *link) logRefusal(why refusal, d *device) {
 	l.told = true
 	l.b.mu.Lock()

@@ -71,8 +71,8 @@ func (l *link) Flush() {
 	}
 }
 
-// puback ends the delivery of a QoS 1 message to the device. Its reason code makes no difference: a device that refuses a
-// message gets no other.
+// puback ends the delivery of a QoS 1 message to the device. Its reason code makes no difference: a device that
+// refuses a message gets no other.
 func (l *link) puback(id uint16) {
 	s := l.session
 	s.mu.Lock()

@@ -34,8 +34,8 @@ const (
 	windowBytes    = 128 << 10
 )
 
-// enter makes l the device's link, in place of any other, with the session that l asked for. If l has ended meanwhile, or
-// was overtaken by a still later one, it does nothing but end l: mochi's next write fails then.
+// enter makes l the device's link, in place of any other, with the session that l asked for. If l has ended meanwhile,
+// or was overtaken by a still later one, it does nothing but end l: mochi's next write fails then.
 func (d *device) enter(l *link) {
 	if !d.claim(l) {
 		l.end(takenOver)
@@ -67,24 +67,21 @@ func (d *device) enter(l *link) {
 	d.Upstream.Connected(connect)
 }
 
-// claim waits until the device has no link and returns with d.mu held, or returns false.
+// claim waits until the device has no link and returns with d.mu held, or returns false. The latest arrival wins: an
+// earlier one that still waits must not end it.
 func (d *device) claim(l *link) bool {
 	d.mu.Lock()
 	d.arrivals++
 	arrival := d.arrivals
-	for d.link != nil {
+	for d.link != nil && arrival == d.arrivals {
 		old := d.link
 		d.mu.Unlock()
 		old.end(takenOver)
 		<-old.done // soon: nothing that it does blocks
 		d.mu.Lock()
 	}
-	select {
-	case <-l.closed:
-	default:
-		if arrival == d.arrivals {
-			return true
-		}
+	if arrival == d.arrivals && !l.over() {
+		return true
 	}
 	d.mu.Unlock()
 	return false
@@ -134,20 +131,25 @@ func (d *device) expireLocked(after time.Duration) {
 	var timer *time.Timer
 	timer = d.b.after(after, func() {
 		d.mu.Lock()
-		defer d.mu.Unlock()
-		if d.expiry != timer {
-			return // the device came back in this moment
+		expired := d.expiry == timer // otherwise the device came back in this moment
+		if expired {
+			d.endSessionLocked()
 		}
-		d.expiry = nil
-		if d.will != nil {
-			d.settleWillLocked(true)
+		d.mu.Unlock()
+		if expired {
+			d.b.log.Info("the device's session has expired", zap.String("device", d.Name))
 		}
-		d.session = nil
-		d.Down.Hold(d.Persistent)
-		d.Upstream.EndSession()
-		d.b.log.Info("the device's session has expired", zap.String("device", d.Name))
 	})
 	d.expiry = timer
+}
+
+func (d *device) endSessionLocked() {
+	d.expiry, d.session = nil, nil
+	if d.will != nil {
+		d.settleWillLocked(true)
+	}
+	d.Down.Hold(d.Persistent)
+	d.Upstream.EndSession()
 }
 
 // stop ends what would happen later. A will that waits is delivered now, because nobody will remember it.

@@ -1,23 +1,30 @@
-// Package broker is the LAN side: it accepts connections from devices, checks who they are, and moves their messages into
-// and out of lanes.
+// Package broker is the LAN side: it accepts connections from devices, checks who they are, and moves their messages
+// into and out of lanes.
 //
 // mochi reads packets, checks CONNECT, answers PINGREQ and encodes what is rare. Everything that carries messages or
-// subscriptions is taken out of its hands in OnPacketRead, and mochi gets an inert packet instead, because its in-flight
-// map is shared by both directions, its queues drop, and its topic tree would carry one device's message to another.
-// Every connection has an identifier of its own within mochi, because the devices' sessions are ours too: mochi's takeover
-// lets two connections that arrive at once both live.
+// subscriptions is taken out of its hands in OnPacketRead, and mochi gets an inert packet instead, because its
+// in-flight map is shared by both directions, its queues drop, and its topic tree would carry one device's message to
+// another. Every connection has an identifier of its own within mochi, because the devices' sessions are ours too:
+// mochi's takeover lets two connections that arrive at once both live.
 //
-// A link is one connection. A device has at most one link at a time: a later one ends the earlier and waits until it has
-// left, so that what the cloud side is told (connected, disconnected, the will that is due) is in exact order. A session
-// is the MQTT session's state and outlives links if the device asked for that.
+// A link is one connection. A device has at most one link at a time: a later one ends the earlier and waits until it
+// has left, so that what the cloud side is told (connected, disconnected, the will that is due) is in exact order. A
+// session is the MQTT session's state and outlives links if the device asked for that.
 //
-// Upward, the link's reader offers each message to the up lane; the acknowledgement is written when the lane has settled
-// it. When the lane is full the reader waits, and the device with it. Downward, the link is the down lane's consumer.
+// Upward, the link's reader offers each message to the up lane; the acknowledgement is written when the lane has
+// settled it. When the lane is full the reader waits, and the device with it. Downward, the link is the down lane's
+// consumer.
+//
+// # Known gaps
+//
+// MQTT 3.1 allows DUP on SUBSCRIBE, UNSUBSCRIBE and PUBREL; mochi takes it for a malformed packet and the connection
+// ends. While a device waits for room in its up lane it gets no answer to PINGREQ, and that it has vanished is noticed
+// when there is room, or when it connects again.
 //
 // # Concurrency
 //
 // Each link has one goroutine that reads, and mochi one that does nothing. Writing never blocks (package netconn), so
 // whoever has something to send writes it there and then. Locks are taken in the order device.mu, session.mu, link.mu.
-// device.mu is held over calls to lanes and to Upstream, which call back into sessions and links but never into a device;
-// the other two are never held over such calls.
+// device.mu is held over calls to lanes and to Upstream, which call back into sessions and links but never into a
+// device; the other two are never held over such calls.
 package broker

@@ -52,7 +52,7 @@ func publishSize(version byte, m *mqtt.Message) int {
 
 // appendPublish appends a PUBLISH (MQTT 3.1.1, 3.3; MQTT 5, 3.3). id is not used for QoS 0.
 func appendPublish(b []byte, version byte, m *mqtt.Message, dup bool, id uint16) []byte {
-	head := byte(packets.Publish)<<4 | m.QoS<<1
+	head := packets.Publish<<4 | m.QoS<<1
 	if dup {
 		head |= 0x08
 	}

@@ -225,12 +225,12 @@ func (s downSource) Settled(t mqtt.Token, _ lane.Outcome) {
 func (downSource) Room() {}
 
 // balanced checks the ledgers.
-func (c *cloud) balanced() {
-	c.tb.Helper()
+func (c *cloud) balanced(tb testing.TB) {
+	tb.Helper()
 	for name, l := range map[string]*lane.Lane{"up": c.up, "down": c.down} {
 		n := l.Counters()
 		if n.Accepted != n.Delivered+uint64(n.Queued)+n.DroppedTotal() {
-			c.tb.Errorf("%s lane: accepted %d, delivered %d, queued %d, dropped %d", name, n.Accepted, n.Delivered, n.Queued,
+			tb.Errorf("%s lane: accepted %d, delivered %d, queued %d, dropped %d", name, n.Accepted, n.Delivered, n.Queued,
 				n.DroppedTotal())
 		}
 	}
@@ -297,7 +297,7 @@ func start(tb testing.TB, o options, devices ...Device) *rig {
 			tb.Error("Run does not end")
 		}
 		for _, c := range r.clouds {
-			c.balanced()
+			c.balanced(tb)
 		}
 	})
 	tb.Cleanup(func() {

@@ -32,8 +32,8 @@ func linkOf(cl *mochi.Client) *link {
 // inert is a packet that mochi does nothing about.
 var inert = packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}}
 
-// OnPacketRead handles each packet before mochi does. mochi goes on with CONNECT, without what it would do itself, and with
-// PINGREQ. The only error that counts for it is packets.ErrRejectPacket, which ends the connection.
+// OnPacketRead handles each packet before mochi does. mochi goes on with CONNECT, without what it would do itself, and
+// with PINGREQ. The only error that counts for it is packets.ErrRejectPacket, which ends the connection.
 func (*hook) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet, error) {
 	l := linkOf(cl)
 	l.ours = true
@@ -73,10 +73,8 @@ func (*hook) OnSessionEstablished(cl *mochi.Client, _ packets.Packet) {
 
 // packet handles one packet and returns what is left of it for mochi.
 func (l *link) packet(cl *mochi.Client, pk packets.Packet) (packets.Packet, error) {
-	select {
-	case <-l.closed: // what is still in the read buffer is not looked at
+	if l.over() { // what is still in the read buffer is not looked at
 		return inert, packets.ErrRejectPacket
-	default:
 	}
 	if l.device == nil {
 		err := l.connect(cl, &pk) // mochi lets nothing else pass first

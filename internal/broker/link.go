@@ -69,7 +69,7 @@ func newLink(b *Broker, c *net.TCPConn, config *tls.Config) (*link, error) {
 	if config != nil {
 		l.Conn = tls.Server(nc, config)
 	}
-	// It holds until login, whatever mochi sets: see SetDeadline.
+	// It holds until login: mochi sets none before.
 	if err := nc.SetReadDeadline(l.giveUp); err != nil {
 		return nil, fmt.Errorf("connect timeout: %w", err)
 	}
@@ -98,8 +98,8 @@ func (l *link) handshake() error {
 
 // read has mochi read packets until the connection ends.
 //
-// mochi's decoder panics on some malformed packets, for instance a SUBSCRIBE of MQTT 5 that ends before the options of a
-// filter. That is the device's fault and ends its connection. A panic in our own code is not caught.
+// mochi's decoder panics on some malformed packets, for instance a SUBSCRIBE of MQTT 5 that ends before the options of
+// a filter. That is the device's fault and ends its connection. A panic in our own code is not caught.
 func (l *link) read() (err error) {
 	defer func() {
 		p := recover()
@@ -149,6 +149,16 @@ func (l *link) end(e ending) {
 	l.cause = &e
 	close(l.closed)
 	_ = l.nc.SetReadDeadline(time.Unix(1, 0)) // interrupts Read; it fails only if the connection is closed
+}
+
+// over says whether end was called.
+func (l *link) over() bool {
+	select {
+	case <-l.closed:
+		return true
+	default:
+		return false
+	}
 }
 
 // send writes whole packets. After end it does nothing.

@@ -98,7 +98,8 @@ func (b *Broker) open(c *net.TCPConn, config *tls.Config) bool {
 	return true
 }
 
-// vacant says whether another connection may be served. Reaching the limit is logged once, until there is some room again.
+// vacant says whether another connection may be served. Reaching the limit is logged once, until there is some room
+// again.
 func (b *Broker) vacant() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -108,7 +109,8 @@ func (b *Broker) vacant() bool {
 	b.count.TurnedAway++
 	if !b.full {
 		b.full = true
-		b.log.Warn("max_connections is reached: further connections are closed at once", zap.Int("limit", b.cfg.MaxConnections))
+		b.log.Warn("max_connections is reached: further connections are closed at once",
+			zap.Int("limit", b.cfg.MaxConnections))
 	}
 	return false
 }

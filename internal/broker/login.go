@@ -83,8 +83,8 @@ func (g *logins) unused(name string) string {
 	return id
 }
 
-// check finds the device that logs in. Those that name the client identifier come before those that take any. Of a refused
-// login it returns the device that it came closest to, if any.
+// check finds the device that logs in. Those that name the client identifier come before those that take any. Of a
+// refused login it returns the device that it came closest to, if any.
 func (g *logins) check(l *link, clientID string, username, password []byte) (*device, refusal) {
 	candidates := g.byID[clientID]
 	if len(candidates) == 0 {
@@ -153,8 +153,8 @@ func (a *attempt) matches(d *device) bool {
 	return ok == 1
 }
 
-// pretend does what a login with a wrong password takes, unless that was done already: the time of an answer is not to tell
-// which client identifiers exist.
+// pretend does what a login with a wrong password takes, unless that was done already: the time of an answer is not to
+// tell which client identifiers exist.
 func (a *attempt) pretend() {
 	if !a.compared {
 		a.equal(a.username, nil)

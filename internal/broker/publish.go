@@ -44,7 +44,8 @@ func (l *link) publish(pk *packets.Packet) error {
 	return nil
 }
 
-// offer hands a message to the up lane. While that is full it waits, and so does the device, which is not read meanwhile.
+// offer hands a message to the up lane. While that is full it waits, and so does the device, which is not read
+// meanwhile.
 func (l *link) offer(m mqtt.Message, token mqtt.Token) error {
 	s := l.session
 	for !l.device.Up.Offer(m, s, token) {

@@ -10,8 +10,8 @@ const (
 	quietKeys = 1024
 )
 
-// quiet decides which of many similar events are logged: the first for each key, then at most one per quietFor. The zero
-// value is ready to use.
+// quiet decides which of many similar events are logged: the first for each key, then at most one per quietFor. The
+// zero value is ready to use.
 type quiet struct {
 	mu   sync.Mutex // protects the following field
 	keys map[string]*hush

@@ -7,8 +7,8 @@ import (
 	"bridged/internal/mqtt"
 )
 
-// session is an MQTT session's state (MQTT 3.1.1, 4.1), and the source of the device's messages in the up lane. One that
-// was abandoned has no link any more, and nothing is sent for it.
+// session is an MQTT session's state (MQTT 3.1.1, 4.1), and the source of the device's messages in the up lane. One
+// that was abandoned has no link any more, and nothing is sent for it.
 type session struct {
 	room chan struct{} // holds one: the up lane has room again
 

@@ -10,8 +10,8 @@ import (
 	"bridged/internal/mqtt"
 )
 
-// will is a device's last will. The cloud side delivers it, unless it is one that only MQTT 5 has: with a delay or with a
-// message expiry, which counts from its delivery. Those are held here.
+// will is a device's last will. The cloud side delivers it, unless it is one that only MQTT 5 has: with a delay or
+// with a message expiry, which counts from its delivery. Those are held here.
 type will struct {
 	message  mqtt.Message
 	delay    uint32 // seconds
@@ -40,7 +40,8 @@ type delayed struct {
 	timer *time.Timer
 }
 
-// holdWillLocked delivers a held will after its delay, or with the end of the session if that is sooner (MQTT 5, 3.1.3.2.2).
+// holdWillLocked delivers a held will after its delay, or with the end of the session if that is sooner (MQTT 5,
+// 3.1.3.2.2).
 func (d *device) holdWillLocked(w *will, sessionExpiry uint32) {
 	delay := min(w.delay, sessionExpiry)
 	d.will = &delayed{will: w}

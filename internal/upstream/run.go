@@ -21,7 +21,9 @@ func (w *Worker) run() {
 			// A message may have come after demandLocked looked and before running was false.
 			if !w.demandLocked() {
 				w.setStateLocked(Idle, w.idleReasonLocked())
+				calls := w.subs.giveUpWaiting()
 				w.mu.Unlock()
+				call(calls)
 				return
 			}
 			w.running.Store(true)
@@ -138,7 +140,10 @@ func nonce() string { return rand.Text()[:credentials.NonceLength] }
 func (w *Worker) ended(f *Failure) {
 	w.mu.Lock()
 	w.endedLocked(f)
-	calls := w.subs.giveUpWaiting()
+	var calls []func()
+	if f != nil { // otherwise the next attempt comes at once, if there is one
+		calls = w.subs.giveUpWaiting()
+	}
 	w.mu.Unlock()
 	call(calls)
 }
@@ -176,7 +181,7 @@ func (w *Worker) logFailureLocked(f *Failure) {
 		zap.Int("attempt", w.failures), zap.Duration("backoff", time.Until(w.retryAt).Round(time.Millisecond)),
 	}
 	if f.Err != nil && !errors.Is(f.Err, f) {
-		fields = append(fields, zap.Error(f.Err))
+		fields = append(fields, zap.NamedError("err", f.Err))
 	}
 	if f.Class == ClassRejected {
 		log("the cloud refused the login", fields...)

@@ -256,7 +256,7 @@ func (s *session) done(seq uint64) {
 
 // inbound takes a message from the cloud.
 func (s *session) inbound(p *packets.PublishPacket) *Failure {
-	if p.Qos > 2 || p.Qos > 0 && p.MessageID == 0 || !mqtt.ValidTopic(p.TopicName) {
+	if p.Qos > 2 || p.Qos > 0 && p.MessageID == 0 || !mqtt.Receivable(p.TopicName) {
 		return fail(ClassProtocol, Online, nil, "the cloud sent a malformed PUBLISH")
 	}
 	w := s.w
@@ -443,6 +443,7 @@ func (s *session) close() {
 	if w.flow.live == s {
 		w.flow.live = nil
 		w.flow.in.Disconnected()
+		w.flow.out.Disconnected()
 	}
 	if graceful && !s.closed {
 		s.out = appendPacket(s.out, packets.NewControlPacket(packets.Disconnect))

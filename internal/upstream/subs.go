@@ -1,6 +1,8 @@
 package upstream
 
 import (
+	"bytes"
+	"slices"
 	"time"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
@@ -40,11 +42,13 @@ type request struct {
 // exchange is a SUBSCRIBE or UNSUBSCRIBE that was sent and not answered.
 type exchange struct {
 	subs []mqtt.Subscription // of a SUBSCRIBE
+	at   int                 // place of the first in then.codes
 	then *answer
 }
 
 // answer collects the answers to the packets of one request.
 type answer struct {
+	codes    []byte // of SUBSCRIBE, by filter
 	left     int
 	deadline time.Time
 	done     func() // called once, nil when it was
@@ -132,23 +136,25 @@ func (t *subscriptions) local(subs []mqtt.Subscription) []byte {
 	return codes
 }
 
-// ask sends a device's SUBSCRIBE to the cloud. It returns a call that the caller makes without the lock.
+// unanswered stands in an answer's codes until the cloud's comes.
+const unanswered = 0xff
+
+// ask sends a device's SUBSCRIBE to the cloud, filter by filter as the device sent it: one that it names twice has its
+// retained messages sent twice. It returns a call that the caller makes without the lock.
 func (t *subscriptions) ask(w *Worker, s *session, r *request) func() {
 	var cloud []mqtt.Subscription
-	seen := make(map[string]bool)
-	for _, sub := range r.subs {
-		if _, ok := t.device[sub.Filter]; !ok {
-			continue // not allowed
-		}
-		for _, f := range t.topics.Filters(sub.Filter) {
-			if !seen[f] {
-				seen[f] = true
-				cloud = append(cloud, mqtt.Subscription{Filter: f, QoS: t.wanted()[f]})
+	ends := make([]int, len(r.subs)) // of each filter's part of cloud
+	for i, sub := range r.subs {
+		if _, ok := t.device[sub.Filter]; ok { // otherwise it is not allowed
+			for _, f := range t.topics.Filters(sub.Filter) {
+				qos := max(min(sub.QoS, t.limits.MaxQoS), t.others(f, sub.Filter))
+				cloud = append(cloud, mqtt.Subscription{Filter: f, QoS: qos})
 			}
 		}
+		ends[i] = len(cloud)
 	}
-	a := &answer{deadline: time.Now().Add(answerWithin)}
-	a.done = func() { r.done(w.verdict(r.subs)) }
+	a := &answer{codes: bytes.Repeat([]byte{unanswered}, len(cloud)), deadline: time.Now().Add(answerWithin)}
+	a.done = func() { r.done(w.verdict(r.subs, ends, a)) }
 	t.subscribe(w, s, cloud, a)
 	if a.left == 0 {
 		return a.done // nothing to ask: every filter was refused here
@@ -156,25 +162,34 @@ func (t *subscriptions) ask(w *Worker, s *session, r *request) func() {
 	return func() {}
 }
 
+// others is the QoS that a cloud's filter has to have for the sake of others than one of the device's.
+func (t *subscriptions) others(cloud, local string) byte {
+	qos := t.static[cloud]
+	for other, q := range t.device {
+		if other != local && slices.Contains(t.topics.Filters(other), cloud) {
+			qos = max(qos, min(q, t.limits.MaxQoS))
+		}
+	}
+	return qos
+}
+
 // verdict are the cloud's codes for a device's filters. What the cloud has not answered counts as granted. A filter
 // that stands for several of the cloud's is refused if all of them are, and granted at the lowest QoS of the others.
-func (w *Worker) verdict(subs []mqtt.Subscription) []byte {
+func (w *Worker) verdict(subs []mqtt.Subscription, ends []int, a *answer) []byte {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	t := &w.subs
-	codes := t.local(subs)
+	codes := make([]byte, len(subs))
+	start := 0
 	for i, sub := range subs {
-		if codes[i] == mqtt.Failure {
-			continue
-		}
 		code := byte(mqtt.Failure)
-		for _, f := range t.topics.Filters(sub.Filter) {
-			g, ok := t.granted[f]
-			if !ok {
-				g.code = codes[i]
+		for _, c := range a.codes[start:ends[i]] {
+			if c == unanswered {
+				c = min(sub.QoS, t.limits.MaxQoS)
 			}
-			code = min(code, g.code)
+			code = min(code, c)
 		}
+		start = ends[i]
 		if code == mqtt.Failure {
 			delete(t.device, sub.Filter)
 		}
@@ -189,14 +204,14 @@ func (t *subscriptions) subscribe(w *Worker, s *session, subs []mqtt.Subscriptio
 	if size == 0 {
 		size = 100
 	}
-	for len(subs) > 0 {
+	for at := 0; len(subs) > 0; {
 		n := min(size, len(subs))
 		p := packets.NewControlPacket(packets.Subscribe).(*packets.SubscribePacket)
 		for _, sub := range subs[:n] {
 			p.Topics, p.Qoss = append(p.Topics, sub.Filter), append(p.Qoss, sub.QoS)
 		}
-		t.send(w, s, p, &p.MessageID, &exchange{subs: subs[:n], then: a})
-		subs = subs[n:]
+		t.send(w, s, p, &p.MessageID, &exchange{subs: subs[:n], at: at, then: a})
+		subs, at = subs[n:], at+n
 	}
 }
 
@@ -313,6 +328,9 @@ func (t *subscriptions) answered(w *Worker, s *session, id uint16, codes []byte)
 			code = codes[i]
 		}
 		t.granted[sub.Filter] = grant{asked: sub.QoS, code: code}
+		if e.then.codes != nil {
+			e.then.codes[e.at+i] = code
+		}
 		if code == mqtt.Failure {
 			t.refused(w, sub.Filter, e.then.done == nil)
 		}
