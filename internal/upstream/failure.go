@@ -65,6 +65,7 @@ func dialFailure(err error, resp *http.Response) *Failure {
 		alert     tls.AlertError
 		record    tls.RecordHeaderError
 		verify    *tls.CertificateVerificationError
+		remote    *net.OpError
 	)
 	switch {
 	case errors.As(err, &dns):
@@ -75,8 +76,8 @@ func dialFailure(err error, resp *http.Response) *Failure {
 		return fail(ClassTLS, Dialing, err, "the cloud's certificate is for another name: check url, or set tls.server_name")
 	case errors.As(err, &invalid), errors.As(err, &verify):
 		return fail(ClassTLS, Dialing, err, "the cloud's certificate is not valid")
-	case errors.As(err, &alert):
-		return fail(ClassTLS, Dialing, err, "the cloud refused the TLS handshake")
+	case errors.As(err, &alert), errors.As(err, &remote) && remote.Op == "remote error": // crypto/tls says it like this
+		return fail(ClassTLS, Dialing, err, "the cloud refused the TLS handshake: check the client certificate")
 	case errors.As(err, &record):
 		return fail(ClassTLS, Dialing, err, "the cloud does not speak TLS at this port: is it ws:// instead of wss://?")
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):

@@ -48,6 +48,10 @@ func TestFailures(t *testing.T) {
 		{"wss to a ws port", func(_ *testing.T, c *cloudsim.Cloud, cfg *Config) {
 			cfg.URL.Scheme, cfg.TLS = "wss", trusted(c)
 		}, ClassTLS, "does not speak TLS"},
+		{"client certificate missing", func(t *testing.T, _ *cloudsim.Cloud, cfg *Config) {
+			c := simulate(t, cloudsim.Options{Kind: cloudsim.Generic, ClientCerts: cloudsim.CertsRequired})
+			wss(c, cfg, trusted(c))
+		}, ClassTLS, "client certificate"},
 		{"HTTP 401", status(401), ClassRejected, "401"},
 		{"HTTP 403", status(403), ClassRejected, "403"},
 		{"HTTP 404", status(404), ClassProtocol, "path"},
