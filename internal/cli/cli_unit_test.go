@@ -76,7 +76,7 @@ func TestEveryCommandIsExplained(t *testing.T) {
 			t.Errorf("%s: does not check its arguments", c.CommandPath())
 		}
 		for _, line := range strings.Split(c.Long+"\n"+c.Example, "\n") {
-			if len(line) > 100 {
+			if len(line) > 120 {
 				t.Errorf("%s: a line of %d columns: %s", c.CommandPath(), len(line), line)
 			}
 		}

@@ -44,8 +44,11 @@ Exit status: 0 fine, 1 failed, 2 the configuration or the command line is wrong.
 	root.AddCommand(
 		newCheck(o),
 		newCompletion(),
+		newDemo(o, nil),
 		newHashPassword(),
+		newRun(o),
 		newSign(o),
+		newSim(o),
 		newVersion(),
 	)
 	return root

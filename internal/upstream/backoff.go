@@ -51,11 +51,19 @@ func (p *pace) wait(now time.Time) time.Duration {
 	if p.rate.Unlimited() || len(p.recent) < p.rate.Count {
 		return 0
 	}
-	return max(0, p.rate.Per-now.Sub(p.recent[0]))
+	// A twentieth more: what is apart here may arrive closer together.
+	return max(0, p.rate.Per+p.rate.Per/20-now.Sub(p.recent[0]))
 }
 
-// connected records a connect.
-func (p *pace) connected(now time.Time) {
+// sent records that the latest connect has come as far as sending CONNECT, which is what the cloud counts.
+func (p *pace) sent(now time.Time) {
+	if len(p.recent) > 0 {
+		p.recent[len(p.recent)-1] = now
+	}
+}
+
+// began records the beginning of a connect.
+func (p *pace) began(now time.Time) {
 	if p.rate.Unlimited() {
 		return
 	}

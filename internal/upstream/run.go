@@ -116,7 +116,7 @@ func (w *Worker) establish(ctx context.Context) (*session, *Failure) {
 	}
 	w.setState(Dialing, "")
 	w.mu.Lock()
-	w.pace.connected(time.Now())
+	w.pace.began(time.Now())
 	w.mu.Unlock()
 	ws, nc, f := dial(ctx, w.cfg.URL, w.cfg.TLS)
 	if f != nil && ctx.Err() != nil {

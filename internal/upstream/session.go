@@ -84,6 +84,7 @@ func (s *session) connect(login credentials.Login) *Failure {
 		p.WillQos, p.WillRetain = min(will.QoS, w.cfg.Limits.MaxQoS), will.Retain && w.cfg.Limits.Retain
 	}
 	w.live = s
+	w.pace.sent(time.Now())
 	w.setStateLocked(Connecting, "")
 	w.mu.Unlock()
 

@@ -261,7 +261,7 @@ func TestConnectRate(t *testing.T) {
 	rule.Connects = cloudsim.Rate{Count: 2, Per: time.Second}
 	c := simulate(t, cloudsim.Options{Kind: cloudsim.Generic, NoWSS: true, Rules: &rule})
 	cfg := base(c.WSURL())
-	cfg.Limits.Connects = credentials.Rate{Count: 2, Per: 1100 * time.Millisecond}
+	cfg.Limits.Connects = credentials.Rate{Count: 2, Per: time.Second}
 	r := start(t, cfg)
 	for range 5 {
 		r.w.Connected(mqtt.Connect{Clean: true})
@@ -366,13 +366,21 @@ func TestPace(t *testing.T) {
 		if d := p.wait(now); d != 0 {
 			t.Fatalf("wait %s", d)
 		}
-		p.connected(now)
+		p.began(now)
 		now = now.Add(time.Second)
 	}
-	if d := p.wait(now); d != 55*time.Second {
-		t.Errorf("the sixth waits %s, want 55s", d)
+	if d := p.wait(now); d != 58*time.Second {
+		t.Errorf("the sixth waits %s, want 58s", d)
 	}
-	if d := p.wait(now.Add(55 * time.Second)); d != 0 {
+	if d := p.wait(now.Add(58 * time.Second)); d != 0 {
 		t.Errorf("after a minute: %s", d)
+	}
+	p.began(now)
+	p.sent(now.Add(10 * time.Second)) // a slow dial
+	for range 4 {
+		p.began(now.Add(time.Minute))
+	}
+	if d := p.wait(now.Add(70 * time.Second)); d != 3*time.Second {
+		t.Errorf("after a slow dial: %s, want 3s", d)
 	}
 }
