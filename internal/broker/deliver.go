@@ -25,7 +25,7 @@ func (l *link) Ready() bool {
 	s := l.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.link == l && s.out.Len() < min(maxUnfinished, l.req.receiveMax)
+	return s.link == l && s.out.InFlight() < min(maxUnfinished, l.req.receiveMax)
 }
 
 // Deliver implements lane.Consumer.
@@ -92,9 +92,8 @@ func (l *link) pubrec(pk *packets.Packet) {
 	s := l.session
 	s.mu.Lock()
 	seq, ok := s.out.Receive(pk.PacketID)
-	known := ok || slices.Contains(s.out.Released(), pk.PacketID)
 	s.mu.Unlock()
-	l.respond(pubrel, pk.PacketID, known)
+	l.respond(pubrel, pk.PacketID)
 	if ok {
 		l.reader.Done(seq)
 	}

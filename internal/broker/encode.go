@@ -15,17 +15,12 @@ const (
 	pubrel  = packets.Pubrel<<4 | 0x02
 	pubcomp = packets.Pubcomp << 4
 
-	ackSize = 5
+	ackSize = 4
 )
 
 // appendAck appends an acknowledgement. For MQTT 5 it means success (3.4.2.1).
 func appendAck(b []byte, kind byte, id uint16) []byte {
 	return append(b, kind, 2, byte(id>>8), byte(id))
-}
-
-// appendAckCode appends an acknowledgement of MQTT 5 with a reason code.
-func appendAckCode(b []byte, kind byte, id uint16, code byte) []byte {
-	return append(b, kind, 3, byte(id>>8), byte(id), code)
 }
 
 // publishLength is the remaining length of a PUBLISH.

@@ -79,20 +79,18 @@ func (l *link) pubrel(id uint16) error {
 	}
 	s := l.session
 	s.mu.Lock()
-	known := s.in.Release(id)
+	s.in.Release(id)
 	s.mu.Unlock()
-	l.respond(pubcomp, id, known)
+	l.respond(pubcomp, id)
 	return nil
 }
 
-// respond sends PUBREL or PUBCOMP; MQTT 5 devices are told when the identifier is not known.
-func (l *link) respond(kind byte, id uint16, known bool) {
+// respond sends PUBREL or PUBCOMP, whether or not the identifier is known. MQTT 5 has a reason code for one that is not
+// (0x92), which comes up after lost connections only. But some libraries take it for the failure of a message that was
+// delivered, so it is not sent.
+func (l *link) respond(kind byte, id uint16) {
 	var b [ackSize]byte
-	if known || l.req.version != 5 {
-		l.send(appendAck(b[:0], kind, id))
-	} else {
-		l.send(appendAckCode(b[:0], kind, id, packets.ErrPacketIdentifierNotFound.Code))
-	}
+	l.send(appendAck(b[:0], kind, id))
 }
 
 // disconnect handles DISCONNECT.

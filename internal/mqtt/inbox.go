@@ -2,8 +2,8 @@ package mqtt
 
 import "hash/maphash"
 
-// Inbox is the receiver's half of a session's state: the packet identifiers of QoS 1 and 2 messages that came in and are
-// not done with. It belongs to the session, not to a connection, so that a message repeated after a reconnect is
+// Inbox is the receiver's half of a session's state: the packet identifiers of QoS 1 and 2 messages that came in and
+// are not done with. It belongs to the session, not to a connection, so that a message repeated after a reconnect is
 // recognised. The zero value is ready to use.
 type Inbox struct {
 	entries map[uint16]inEntry
@@ -79,8 +79,9 @@ func (in *Inbox) Forget(t Token) {
 	}
 }
 
-// Settle records that a message was taken care of and returns its QoS: 1, PUBACK is due and the identifier is free again;
-// 2, PUBREC is due; 0, nothing is to be sent: the session does not know it any more, or its connection is gone.
+// Settle records that a message was taken care of and returns its QoS: 1, PUBACK is due and the identifier is free
+// again; 2, PUBREC is due; 0, nothing is to be sent: the session does not know it any more, or its connection is
+// gone.
 func (in *Inbox) Settle(t Token) byte {
 	e, ok := in.entries[t.ID()]
 	if !ok || e.token != t {

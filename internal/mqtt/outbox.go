@@ -31,9 +31,9 @@ func (o *Outbox) Assign(seq uint64) (id uint16, fresh, ok bool) {
 	return id, true, ok
 }
 
-// Disconnected records that the connection is gone while the session goes on. On the next one the messages come again, in
-// the same order. One that is passed over then does not come any more (it has expired, for instance), and its identifier is
-// free again.
+// Disconnected records that the connection is gone while the session goes on. On the next one the messages come
+// again, in the same order. One that is passed over then does not come any more (it has expired, for instance), and
+// its identifier is free again.
 func (o *Outbox) Disconnected() { o.again = slices.Sorted(maps.Keys(o.ids)) }
 
 func (o *Outbox) passOver(seq uint64) {
@@ -124,6 +124,18 @@ func (o *Outbox) Released() []uint16 { return o.released }
 
 // Len is how many identifiers are in use.
 func (o *Outbox) Len() int { return len(o.entries) }
+
+// InFlight is how many identifiers are in use on the present connection: those of messages that are yet to come again do
+// not count.
+func (o *Outbox) InFlight() int {
+	n := len(o.entries)
+	for _, seq := range o.again {
+		if _, ok := o.ids[seq]; ok {
+			n--
+		}
+	}
+	return n
+}
 
 // Reset forgets everything, as the end of a session does.
 func (o *Outbox) Reset() { *o = Outbox{last: o.last, wrapped: o.wrapped} }

@@ -8,7 +8,8 @@ import (
 // maxTopic is the longest topic name or filter in bytes (MQTT 3.1.1, 1.5.3).
 const maxTopic = 65535
 
-// ValidTopic says whether s may be published to: not empty, no wildcards, no NUL, valid UTF-8 (MQTT 3.1.1, 4.7).
+// ValidTopic says whether s may be published to: not empty, no wildcards, and UTF-8 as it should be (MQTT 3.1.1,
+// 4.7).
 func ValidTopic(s string) bool {
 	return validString(s) && !strings.ContainsAny(s, "+#")
 }
@@ -33,8 +34,25 @@ func ValidFilter(s string) bool {
 	}
 }
 
+// validString refuses control characters and noncharacters too. The standard lets a receiver end the connection over
+// them (MQTT 3.1.1, 1.5.3-2 and 1.5.3.1), and brokers do: passed on, they would end the session that carries them,
+// again and again.
 func validString(s string) bool {
-	return s != "" && len(s) <= maxTopic && strings.IndexByte(s, 0) < 0 && utf8.ValidString(s)
+	if s == "" || len(s) > maxTopic || !utf8.ValidString(s) {
+		return false
+	}
+	for _, r := range s {
+		if r < 0x20 || r >= 0x7f && r <= 0x9f || r >= 0xfdd0 && r <= 0xfdef || r&0xfffe == 0xfffe {
+			return false
+		}
+	}
+	return true
+}
+
+// Receivable says whether a topic that a server sent can be made sense of. It is less strict than ValidTopic: what
+// the server has let pass, the device may have as well.
+func Receivable(s string) bool {
+	return s != "" && utf8.ValidString(s) && !strings.ContainsAny(s, "+#\x00")
 }
 
 // Match says whether a valid filter matches a valid topic. A wildcard in the first level does not match a topic that

@@ -324,7 +324,7 @@ func (s *session) Ready() bool {
 	}
 	s.w.flow.mu.Lock()
 	defer s.w.flow.mu.Unlock()
-	return !s.closed && s.w.flow.out.Len() < maxIDs
+	return !s.closed && s.w.flow.out.InFlight() < maxIDs
 }
 
 // Deliver sends a message to the cloud, within what the cloud's profile allows. It is for the up lane.

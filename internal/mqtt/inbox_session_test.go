@@ -1,0 +1,230 @@
+package mqtt
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// TestInboxSession has a sender publish over a connection that breaks at any moment, with few identifiers so that
+// they are used again all the time. The sender may reboot, which loses all that it knew of the session. The promises:
+//
+//   - a message that the sender takes for acknowledged was settled;
+//   - a QoS 2 message is offered once at most, and once if the sender does not reboot;
+//   - in the end everything is acknowledged, and no identifier is left in use if the sender never rebooted.
+func TestInboxSession(t *testing.T) {
+	for _, reboots := range []bool{false, true} {
+		t.Run(fmt.Sprintf("reboots=%v", reboots), func(t *testing.T) {
+			for range 300 {
+				seed := rand.Uint64()
+				if err := newSessionSim(seed, reboots).run(); err != nil {
+					t.Fatalf("seed %#x: %v", seed, err)
+				}
+			}
+		})
+	}
+}
+
+const simIDs = 3
+
+// simPacket is one packet on the way, either PUBLISH or PUBREL towards the Inbox or an acknowledgement back.
+type simPacket struct {
+	kind string // publish, pubrel, puback, pubrec, pubcomp
+	id   uint16
+	dup  bool
+	m    *simMessage
+}
+
+type simMessage struct {
+	Message
+	n       int
+	id      uint16
+	offered int
+	settled bool
+}
+
+type offer struct {
+	m *simMessage
+	t Token
+}
+
+type sessionSim struct {
+	rng     *rand.Rand
+	reboots bool
+
+	// The sender.
+	inFlight []*simMessage // in the order of their first PUBLISH
+	released []uint16
+	made     []*simMessage
+	rebooted bool
+	lastID   uint16
+
+	up, down []simPacket // the connection
+	in       Inbox
+	offers   []offer // not settled
+	acked    int
+}
+
+func newSessionSim(seed uint64, reboots bool) *sessionSim {
+	return &sessionSim{rng: rand.New(rand.NewPCG(seed, 0)), reboots: reboots}
+}
+
+func (s *sessionSim) run() error {
+	for range 400 {
+		if err := s.step(); err != nil {
+			return err
+		}
+	}
+	// Now everything goes well.
+	for range 3 {
+		for len(s.up)+len(s.down)+len(s.offers) > 0 {
+			for _, f := range []func() error{s.receive, s.settle, s.acknowledged} {
+				if err := f(); err != nil {
+					return err
+				}
+			}
+		}
+		if len(s.inFlight)+len(s.released) > 0 {
+			s.reconnect()
+		}
+	}
+	switch {
+	case len(s.inFlight)+len(s.released) > 0:
+		return fmt.Errorf("%d messages are not acknowledged in the end", len(s.inFlight))
+	case s.acked == 0:
+		return fmt.Errorf("nothing was acknowledged at all")
+	case s.in.Len() > 0 && !s.rebooted:
+		return fmt.Errorf("%d identifiers are left in use", s.in.Len())
+	}
+	for _, m := range s.made {
+		if m.QoS == 2 && (m.offered > 1 || m.offered == 0 && !s.rebooted) {
+			return fmt.Errorf("QoS 2 message %d was offered %d times", m.n, m.offered)
+		}
+	}
+	return nil
+}
+
+func (s *sessionSim) step() error {
+	switch n := s.rng.IntN(100); {
+	case n < 30:
+		s.publish()
+		return nil
+	case n < 50:
+		return s.receive()
+	case n < 75:
+		return s.settle()
+	case n < 94:
+		return s.acknowledged()
+	case n < 98 || !s.reboots:
+		s.reconnect()
+	default:
+		s.inFlight, s.released, s.lastID, s.rebooted = nil, nil, 0, true
+		s.reconnect()
+	}
+	return nil
+}
+
+func (s *sessionSim) publish() {
+	if len(s.inFlight)+len(s.released) == simIDs {
+		return
+	}
+	used := func(id uint16) bool {
+		return slices.Contains(s.released, id) ||
+			slices.ContainsFunc(s.inFlight, func(m *simMessage) bool { return m.id == id })
+	}
+	for s.lastID = s.lastID%simIDs + 1; used(s.lastID); s.lastID = s.lastID%simIDs + 1 {
+	}
+	m := &simMessage{n: len(s.made), id: s.lastID}
+	m.Message = Message{Topic: "t", Payload: fmt.Append(nil, m.n), QoS: byte(1 + s.rng.IntN(2))}
+	s.made = append(s.made, m)
+	s.inFlight = append(s.inFlight, m)
+	s.up = append(s.up, simPacket{kind: "publish", id: m.id, m: m})
+}
+
+// reconnect loses what is on the way and sends again what is unacknowledged (4.4).
+func (s *sessionSim) reconnect() {
+	s.up, s.down = nil, nil
+	s.in.Disconnected()
+	for _, id := range s.released {
+		s.up = append(s.up, simPacket{kind: "pubrel", id: id})
+	}
+	for _, m := range s.inFlight {
+		s.up = append(s.up, simPacket{kind: "publish", id: m.id, dup: true, m: m})
+	}
+}
+
+var ackKind = map[byte]string{1: "puback", 2: "pubrec"}
+
+// receive is the bridge handling a packet of the sender.
+func (s *sessionSim) receive() error {
+	if len(s.up) == 0 {
+		return nil
+	}
+	p := s.up[0]
+	s.up = s.up[1:]
+	if p.kind == "pubrel" {
+		s.in.Release(p.id)
+		s.down = append(s.down, simPacket{kind: "pubcomp", id: p.id})
+		return nil
+	}
+	switch arrival, token := s.in.Publish(p.id, p.dup, &p.m.Message); arrival {
+	case Fresh:
+		p.m.offered++
+		s.offers = append(s.offers, offer{p.m, token})
+	case Repeated:
+		if !slices.Contains(s.offers, offer{p.m, token}) {
+			return fmt.Errorf("message %d is a repetition of one that is not being settled", p.m.n)
+		}
+	case Received:
+		s.down = append(s.down, simPacket{kind: ackKind[p.m.QoS], id: p.id})
+	}
+	return nil
+}
+
+// settle settles any message, as a queue does whose head was abandoned. The acknowledgement goes to the connection of
+// now.
+func (s *sessionSim) settle() error {
+	if len(s.offers) == 0 {
+		return nil
+	}
+	i := s.rng.IntN(len(s.offers))
+	o := s.offers[i]
+	s.offers = slices.Delete(s.offers, i, i+1)
+	o.m.settled = true
+	if qos := s.in.Settle(o.t); qos > 0 {
+		s.down = append(s.down, simPacket{kind: ackKind[qos], id: o.t.ID()})
+	}
+	return nil
+}
+
+// acknowledged is the sender handling an acknowledgement.
+func (s *sessionSim) acknowledged() error {
+	if len(s.down) == 0 {
+		return nil
+	}
+	p := s.down[0]
+	s.down = s.down[1:]
+	if p.kind == "pubcomp" {
+		s.released = slices.DeleteFunc(s.released, func(id uint16) bool { return id == p.id })
+		return nil
+	}
+	i := slices.IndexFunc(s.inFlight, func(m *simMessage) bool { return m.id == p.id })
+	if i < 0 {
+		return nil // acknowledged twice: after a repetition
+	}
+	m := s.inFlight[i]
+	if p.kind != ackKind[m.QoS] {
+		return fmt.Errorf("message %d, QoS %d, got %s", m.n, m.QoS, p.kind)
+	}
+	if !m.settled {
+		return fmt.Errorf("message %d was acknowledged, but not settled", m.n)
+	}
+	s.inFlight = slices.Delete(s.inFlight, i, i+1)
+	if p.kind == "pubrec" {
+		s.released = append(s.released, p.id)
+		s.up = append(s.up, simPacket{kind: "pubrel", id: p.id})
+	}
+	s.acked++
+	return nil
+}

@@ -1,0 +1,199 @@
+package mqtt
+
+import "testing"
+
+func q1(payload string) *Message { return &Message{Topic: "t", Payload: []byte(payload), QoS: 1} }
+func q2(payload string) *Message { return &Message{Topic: "t", Payload: []byte(payload), QoS: 2} }
+
+// step is one call to an Inbox, and what it must answer.
+type step struct {
+	do   string // publish, settle, release, disconnected, forget, reset
+	id   uint16
+	dup  bool
+	m    *Message
+	as   string // publish: remember the token under this name; it must be that of the same name, if there is one
+	want any    // Arrival, QoS of Settle, or bool of Release
+	len  int    // afterwards
+}
+
+func TestInbox(t *testing.T) {
+	tests := map[string][]step{
+		"QoS 1": {
+			{do: "publish", id: 1, m: q1("a"), as: "a", want: Fresh, len: 1},
+			{do: "settle", as: "a", want: 1, len: 0},
+			{do: "settle", as: "a", want: 0, len: 0},
+		},
+		"QoS 1 repeated before it is settled": {
+			{do: "publish", id: 1, m: q1("a"), as: "a", want: Fresh, len: 1},
+			{do: "publish", id: 1, dup: true, m: q1("a"), as: "a", want: Repeated, len: 1},
+			{do: "settle", as: "a", want: 1, len: 0},
+		},
+		"QoS 1 repeated after it was acknowledged is new": {
+			{do: "publish", id: 1, m: q1("a"), as: "a", want: Fresh, len: 1},
+			{do: "settle", as: "a", want: 1, len: 0},
+			{do: "publish", id: 1, dup: true, m: q1("a"), as: "b", want: Fresh, len: 1},
+			{do: "settle", as: "a", want: 0, len: 1},
+			{do: "settle", as: "b", want: 1, len: 0},
+		},
+		"QoS 1 settled while away is acknowledged when it is repeated": {
+			{do: "publish", id: 1, m: q1("a"), as: "a", want: Fresh, len: 1},
+			{do: "disconnected", len: 1},
+			{do: "settle", as: "a", want: 0, len: 1},
+			{do: "publish", id: 1, dup: true, m: q1("a"), as: "a", want: Received, len: 0},
+		},
+		"QoS 1 repeated on the next connection and settled then": {
+			{do: "publish", id: 1, m: q1("a"), as: "a", want: Fresh, len: 1},
+			{do: "disconnected", len: 1},
+			{do: "publish", id: 1, dup: true, m: q1("a"), as: "a", want: Repeated, len: 1},
+			{do: "settle", as: "a", want: 1, len: 0},
+		},
+		"QoS 1 settled on the next connection before it is repeated": {
+			{do: "publish", id: 1, m: q1("a"), as: "a", want: Fresh, len: 1},
+			{do: "publish", id: 2, m: q1("b"), as: "b", want: Fresh, len: 2},
+			{do: "disconnected", len: 2},
+			{do: "publish", id: 1, dup: true, m: q1("a"), as: "a", want: Repeated, len: 2},
+			{do: "settle", as: "b", want: 0, len: 2},
+			{do: "publish", id: 2, dup: true, m: q1("b"), as: "b", want: Received, len: 1},
+			{do: "settle", as: "a", want: 1, len: 0},
+		},
+		"QoS 1 identifier used again without DUP": {
+			{do: "publish", id: 1, m: q1("a"), as: "a", want: Fresh, len: 1},
+			{do: "publish", id: 1, m: q1("a"), as: "b", want: Fresh, len: 1},
+			{do: "settle", as: "a", want: 0, len: 1},
+			{do: "settle", as: "b", want: 1, len: 0},
+		},
+		"QoS 1 identifier used again by a device that rebooted, and lost on the way the first time": {
+			{do: "publish", id: 1, m: q1("a"), as: "a", want: Fresh, len: 1},
+			{do: "disconnected", len: 1},
+			{do: "settle", as: "a", want: 0, len: 1},
+			{do: "publish", id: 1, dup: true, m: q1("b"), as: "b", want: Fresh, len: 1},
+			{do: "settle", as: "b", want: 1, len: 0},
+		},
+		"QoS 2": {
+			{do: "publish", id: 1, m: q2("a"), as: "a", want: Fresh, len: 1},
+			{do: "publish", id: 1, dup: true, m: q2("a"), as: "a", want: Repeated, len: 1},
+			{do: "settle", as: "a", want: 2, len: 1},
+			{do: "publish", id: 1, dup: true, m: q2("a"), as: "a", want: Received, len: 1},
+			{do: "release", id: 1, want: true, len: 0},
+			{do: "release", id: 1, want: false, len: 0},
+			{do: "publish", id: 1, m: q2("a"), as: "b", want: Fresh, len: 1},
+		},
+		"QoS 2 repeated without DUP is a repetition all the same": {
+			{do: "publish", id: 1, m: q2("a"), as: "a", want: Fresh, len: 1},
+			{do: "publish", id: 1, m: q2("a"), as: "a", want: Repeated, len: 1},
+		},
+		"QoS 2 settled while away": {
+			{do: "publish", id: 1, m: q2("a"), as: "a", want: Fresh, len: 1},
+			{do: "disconnected", len: 1},
+			{do: "settle", as: "a", want: 0, len: 1},
+			{do: "publish", id: 1, dup: true, m: q2("a"), as: "a", want: Received, len: 1},
+			{do: "release", id: 1, want: true, len: 0},
+		},
+		"QoS 2 received, and released on the next connection": {
+			{do: "publish", id: 1, m: q2("a"), as: "a", want: Fresh, len: 1},
+			{do: "settle", as: "a", want: 2, len: 1},
+			{do: "disconnected", len: 1},
+			{do: "release", id: 1, want: true, len: 0},
+		},
+		"QoS 2 with other content under the same identifier": {
+			{do: "publish", id: 1, m: q2("a"), as: "a", want: Fresh, len: 1},
+			{do: "publish", id: 1, dup: true, m: q2("b"), as: "b", want: Fresh, len: 1},
+			{do: "settle", as: "a", want: 0, len: 1},
+			{do: "settle", as: "b", want: 2, len: 1},
+			{do: "publish", id: 1, m: &Message{Topic: "tb", QoS: 2}, as: "c", want: Fresh, len: 1},
+		},
+		"QoS 1 and 2 under the same identifier": {
+			{do: "publish", id: 1, m: q1("a"), as: "a", want: Fresh, len: 1},
+			{do: "publish", id: 1, dup: true, m: q2("a"), as: "b", want: Fresh, len: 1},
+			{do: "settle", as: "a", want: 0, len: 1},
+			{do: "publish", id: 1, dup: true, m: q1("a"), as: "c", want: Fresh, len: 1},
+			{do: "settle", as: "b", want: 0, len: 1},
+			{do: "settle", as: "c", want: 1, len: 0},
+		},
+		"PUBREL does not take a QoS 1 message away": {
+			{do: "publish", id: 1, m: q1("a"), as: "a", want: Fresh, len: 1},
+			{do: "release", id: 1, want: false, len: 1},
+			{do: "settle", as: "a", want: 1, len: 0},
+		},
+		"forgotten": {
+			{do: "publish", id: 1, m: q1("a"), as: "a", want: Fresh, len: 1},
+			{do: "forget", as: "a", len: 0},
+			{do: "publish", id: 1, dup: true, m: q1("a"), as: "b", want: Fresh, len: 1},
+			{do: "forget", as: "a", len: 1},
+			{do: "settle", as: "a", want: 0, len: 1},
+			{do: "settle", as: "b", want: 1, len: 0},
+		},
+		"reset": {
+			{do: "publish", id: 1, m: q1("a"), as: "a", want: Fresh, len: 1},
+			{do: "publish", id: 2, m: q2("b"), as: "b", want: Fresh, len: 2},
+			{do: "reset", len: 0},
+			{do: "settle", as: "a", want: 0, len: 0},
+			{do: "publish", id: 1, dup: true, m: q1("a"), as: "c", want: Fresh, len: 1},
+			{do: "settle", as: "a", want: 0, len: 1},
+			{do: "release", id: 2, want: false, len: 1},
+			{do: "settle", as: "c", want: 1, len: 0},
+		},
+		"identifiers at both ends": {
+			{do: "publish", id: 65535, m: q1("a"), as: "a", want: Fresh, len: 1},
+			{do: "publish", id: 1, m: q1("b"), as: "b", want: Fresh, len: 2},
+			{do: "settle", as: "a", want: 1, len: 1},
+			{do: "settle", as: "b", want: 1, len: 0},
+		},
+	}
+	for name, steps := range tests {
+		t.Run(name, func(t *testing.T) {
+			var in Inbox
+			tokens := make(map[string]Token)
+			for i, s := range steps {
+				if got := s.run(t, &in, tokens); got != s.want {
+					t.Fatalf("step %d: %s returned %v, want %v", i, s.do, got, s.want)
+				}
+				if got := in.Len(); got != s.len {
+					t.Fatalf("step %d: after %s %d identifiers are in use, want %d", i, s.do, got, s.len)
+				}
+			}
+		})
+	}
+}
+
+func (s *step) run(t *testing.T, in *Inbox, tokens map[string]Token) any {
+	t.Helper()
+	switch s.do {
+	case "publish":
+		arrival, token := in.Publish(s.id, s.dup, s.m)
+		if token.ID() != s.id {
+			t.Fatalf("the token of message %q is of identifier %d", s.as, token.ID())
+		}
+		if old, ok := tokens[s.as]; ok && old != token {
+			t.Fatalf("another token for message %q", s.as)
+		}
+		tokens[s.as] = token
+		return arrival
+	case "settle":
+		return int(in.Settle(tokens[s.as]))
+	case "release":
+		return in.Release(s.id)
+	case "disconnected":
+		in.Disconnected()
+	case "forget":
+		in.Forget(tokens[s.as])
+	case "reset":
+		in.Reset()
+	default:
+		t.Fatalf("unknown step %q", s.do)
+	}
+	return nil
+}
+
+// TestInboxZeroToken makes sure that a source without a token cannot acknowledge anything.
+func TestInboxZeroToken(t *testing.T) {
+	var in Inbox
+	in.Forget(0)
+	if got := in.Settle(0); got != 0 {
+		t.Errorf("Settle(0) = %d on an empty Inbox", got)
+	}
+	_, token := in.Publish(0, false, q1("a"))
+	if got := in.Settle(0); got != 0 || token == 0 {
+		t.Errorf("Settle(0) = %d, the token of identifier 0 is %d", got, token)
+	}
+}
