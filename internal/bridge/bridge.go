@@ -104,7 +104,6 @@ func (b *Bridge) build(opts Options) error {
 			Topics:     topics,
 			Up:         d.up,
 			Down:       d.down,
-			DownLow:    lane.Window{Messages: dc.Queue.MaxMessages / 2, Bytes: dc.Queue.MaxBytes / 2},
 			MaxPacket:  int(dc.Queue.MaxBytes) + 1<<16, // what does not fit into the queue cannot be relayed
 			Slots:      slots[dc.Cloud],
 			Backoff:    opts.Backoff,

@@ -82,13 +82,16 @@ func (r *packetReader) next() (packets.ControlPacket, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n > r.max {
-		return nil, fail(ClassProtocol, Online, nil, "the cloud sent a packet of %d bytes; at most %d fit into the queue",
-			n, r.max)
-	}
-	p, err := packets.NewControlPacketWithHeader(packets.FixedHeader{
+	fh := packets.FixedHeader{
 		MessageType: head >> 4, Dup: head&0x08 != 0, Qos: head >> 1 & 0x03, Retain: head&0x01 != 0, RemainingLength: n,
-	})
+	}
+	if n > r.max {
+		if fh.MessageType == packets.Publish {
+			return r.skip(fh)
+		}
+		return nil, fail(ClassProtocol, Online, nil, "the cloud sent a packet of type %d with %d bytes", head>>4, n)
+	}
+	p, err := packets.NewControlPacketWithHeader(fh)
 	if err != nil {
 		return nil, fail(ClassProtocol, Online, err, "the cloud sent something that is not MQTT")
 	}
@@ -103,6 +106,41 @@ func (r *packetReader) next() (packets.ControlPacket, error) {
 		return nil, fail(ClassProtocol, Online, err, "the cloud sent a malformed packet of type %d", head>>4)
 	}
 	return p, nil
+}
+
+// oversizePacket is what is read of a PUBLISH that is too large.
+type oversizePacket struct {
+	packets.PublishPacket // without its payload
+	topic                 string
+	qos                   byte
+	id                    uint16
+}
+
+// skip reads past a PUBLISH that is too large.
+func (r *packetReader) skip(fh packets.FixedHeader) (packets.ControlPacket, error) {
+	p := &oversizePacket{PublishPacket: packets.PublishPacket{FixedHeader: fh}, qos: fh.Qos}
+	var two [2]byte
+	if _, err := io.ReadFull(r.br, two[:]); err != nil {
+		return nil, err
+	}
+	topic := make([]byte, binary.BigEndian.Uint16(two[:]))
+	if _, err := io.ReadFull(r.br, topic); err != nil {
+		return nil, err
+	}
+	p.topic = string(topic)
+	rest := fh.RemainingLength - 2 - len(topic)
+	if fh.Qos > 0 {
+		if _, err := io.ReadFull(r.br, two[:]); err != nil {
+			return nil, err
+		}
+		p.id = binary.BigEndian.Uint16(two[:])
+		rest -= 2
+	}
+	if rest < 0 || fh.Qos > 2 || fh.Qos > 0 && p.id == 0 {
+		return nil, fail(ClassProtocol, Online, nil, "the cloud sent a malformed PUBLISH")
+	}
+	_, err := io.CopyN(io.Discard, r.br, int64(rest))
+	return p, err
 }
 
 // shortest is the least remaining length of the packets that a server sends, by type.

@@ -133,7 +133,7 @@ func TestGarbageFromTheCloud(t *testing.T) {
 	}{
 		"no frame":       {"HTTP/1.1 400 Bad Request\r\n\r\n", false},
 		"bad length":     {"\x30\xff\xff\xff\xff\xff", true},
-		"too large":      {"\x30\xff\xff\xff\x7f", true},
+		"too large":      {"\x40\xff\xff\xff\x7f", true},
 		"type 0":         {"\x00\x00", true},
 		"CONNECT":        {"\x10\x00", true},
 		"QoS 3":          {"\x36\x05\x00\x01a\x00\x01", true},

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"go.uber.org/zap"
+	"bridged/internal/lane"
 )
 
 const (
@@ -43,15 +43,24 @@ func (k *Keeper) Run(ctx context.Context) {
 
 func (w *Worker) tick(now time.Time) {
 	w.mu.Lock()
+	w.refill(now.Sub(w.ticked))
+	w.ticked = now
 	calls := w.subs.overdue(w, now)
 	if s := w.live; s != nil && s.established && !s.ending.Load() {
 		s.tickLocked(now)
 	}
 	w.settleLocked(now)
 	s := w.live
+	var r *lane.Reader
+	if s != nil && s.established && w.cfg.Limits.UplinkPerSecond > 0 {
+		r = s.reader
+	}
 	w.mu.Unlock()
 	w.flushSession(s)
 	call(calls)
+	if r != nil {
+		r.Pump()
+	}
 }
 
 // tickLocked keeps the session alive and notices when it is not (MQTT 3.1.1, 3.1.2.10).
@@ -70,6 +79,8 @@ func (s *session) tickLocked(now time.Time) {
 	}
 	every -= min(every/4, 10*time.Second)
 	switch {
+	case s.waiting.Load(): // nothing is read, so nothing can be heard
+		s.lastHeard, s.pingAt = now, time.Time{}
 	case !s.pingAt.IsZero() && now.Sub(s.pingAt) >= pingWithin:
 		s.lost = fail(ClassNetwork, Online, nil, "the cloud does not answer any more (no PINGRESP within %s)", pingWithin)
 		_ = s.nc.Close() // the reader finds out
@@ -77,10 +88,15 @@ func (s *session) tickLocked(now time.Time) {
 		s.pingAt, s.lastSent = now, now
 		s.append(func(b []byte) []byte { return append(b, 0xC0, 0) })
 	}
-	if s.overflow.Load() && w.rooms.Load() >= w.refusals.Load() {
-		if c := w.cfg.Down.Counters(); c.Queued <= w.cfg.DownLow.Messages && c.Bytes <= w.cfg.DownLow.Bytes {
-			w.log.Info("the queue to the device has room again", zap.Int("queued", c.Queued))
-			s.endLocked(true, "to have the cloud send again what did not fit into the queue")
-		}
-	}
+}
+
+// pacing is the part of the cloud's rate that is used: what leaves at the right distance may arrive closer together.
+const pacing = 0.9
+
+// refill lets the cloud's rate of messages through again.
+func (w *Worker) refill(elapsed time.Duration) {
+	rate := pacing * float64(w.cfg.Limits.UplinkPerSecond)
+	w.flow.mu.Lock()
+	w.flow.tokens = min(rate, w.flow.tokens+rate*elapsed.Seconds())
+	w.flow.mu.Unlock()
 }

@@ -76,7 +76,6 @@ func base(rawURL string) Config {
 		Identity:  credentials.Generic{ClientID: "dev"},
 		Keepalive: time.Minute, Limits: limits,
 		Topics:    (*topicmap.Map)(nil),
-		DownLow:   lane.Window{Messages: 1, Bytes: 1 << 20},
 		MaxPacket: 1 << 20,
 		Slots:     make(chan struct{}, 1),
 		Backoff: Backoff{

@@ -64,6 +64,9 @@ func (w *Worker) waitLocked(delay time.Duration) []func() {
 	}
 	w.setStateLocked(Waiting, reason)
 	w.log.Debug("waiting", zap.Duration("backoff", delay), zap.Int("attempt", w.failures))
+	if w.last == nil && delay <= answerWithin {
+		return nil
+	}
 	return w.subs.giveUpWaiting() // nobody should wait for a SUBACK that long
 }
 

@@ -1,6 +1,8 @@
 package upstream
 
 import (
+	"errors"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -17,8 +19,9 @@ import (
 const (
 	connackTimeout = 15 * time.Second
 	goodbye        = time.Second // for the last packets to leave
-	// maxIDs bounds packet identifiers in use: QoS 2 messages count until PUBCOMP.
-	maxIDs = 1000
+	// maxIDs bounds packet identifiers in use. spareIDs are for SUBSCRIBEs and for what another process may have left.
+	maxIDs   = 60000
+	spareIDs = 1000
 	// windowBytes bounds what is unacknowledged in a session, beside the cloud's limit in messages.
 	windowBytes = 256 << 10
 	// keepBuffer is the largest send buffer to keep for the next time.
@@ -36,11 +39,13 @@ type session struct {
 	// What CONNECT said.
 	clean bool
 	armed bool // with a will
+	// refused says that the cloud did not accept CONNECT, and so has not taken the will.
+	refused bool
 
-	heard    atomic.Bool // something came since the last tick
-	sent     atomic.Bool // something was sent since the last tick
-	ending   atomic.Bool // run is to end it; written under Worker.mu
-	overflow atomic.Bool // a message was refused by the down lane: none may pass it until the cloud sends it again
+	heard   atomic.Bool // something came since the last tick
+	sent    atomic.Bool // something was sent since the last tick
+	ending  atomic.Bool // run is to end it; written under Worker.mu
+	waiting atomic.Bool // the reader waits for room in the down lane
 
 	// Protected by Worker.mu.
 	established bool
@@ -58,7 +63,6 @@ type session struct {
 	out, spare []byte
 	writing    bool
 	closed     bool
-	preRelease bool // the cloud may wait for PUBRELs of an earlier process
 }
 
 func newSession(w *Worker, ws *websocket.Conn, nc *netconn.Conn) *session {
@@ -78,7 +82,8 @@ func (s *session) connect(login credentials.Login) *Failure {
 	reset := w.reset && !w.cleanLocked()
 	s.clean = reset || w.cleanLocked()
 	p := connectPacket(login, w.cfg.Keepalive, s.clean)
-	if will := w.connect.Will; will != nil && w.present && w.cfg.Limits.Will && !reset {
+	if w.needsWillLocked() && !reset {
+		will := w.connect.Will
 		s.armed = true
 		p.WillFlag, p.WillTopic, p.WillMessage = true, w.cfg.Topics.Up(will.Topic), will.Payload
 		p.WillQos, p.WillRetain = min(will.QoS, w.cfg.Limits.MaxQoS), will.Retain && w.cfg.Limits.Retain
@@ -96,6 +101,11 @@ func (s *session) connect(login credentials.Login) *Failure {
 		if s.ending.Load() {
 			return nil
 		}
+		if errors.Is(err, os.ErrDeadlineExceeded) { // the cloud may have taken the will all the same: take it back
+			s.append(func(b []byte) []byte { return appendPacket(b, packets.NewControlPacket(packets.Disconnect)) })
+			s.flush()
+			s.refused = true
+		}
 		return readFailure(Connecting, err, s.nc)
 	}
 	ack, err := expect[*packets.ConnackPacket](got)
@@ -103,6 +113,7 @@ func (s *session) connect(login credentials.Login) *Failure {
 		return fail(ClassProtocol, Connecting, err, "the cloud did not answer CONNECT with CONNACK")
 	}
 	if ack.ReturnCode != 0 {
+		s.refused = true
 		return connackFailure(ack.ReturnCode)
 	}
 	s.establish(ack.SessionPresent && !s.clean, reset)
@@ -126,13 +137,16 @@ func (s *session) establish(present, reset bool) {
 	w.count.connects.Add(1)
 	w.flow.mu.Lock()
 	if present {
-		s.preRelease = !w.flow.known
+		w.flow.foreign = w.flow.foreign || !w.flow.known
 		for _, id := range w.flow.out.Released() {
 			s.out = appendAck(s.out, packets.Pubrel, id)
 		}
 	} else {
 		w.flow.in.Reset()
 		w.flow.out.Reset()
+		clear(w.flow.received)
+		clear(w.flow.completing)
+		w.flow.foreign = false
 	}
 	w.flow.known = true
 	w.flow.live = s
@@ -209,6 +223,8 @@ func (s *session) handle(p packets.ControlPacket) *Failure {
 	switch p := p.(type) {
 	case *packets.PublishPacket:
 		return s.inbound(p)
+	case *oversizePacket:
+		s.oversize(p)
 	case *packets.PubackPacket:
 		w.flow.mu.Lock()
 		seq, ok := w.flow.out.Ack(p.MessageID)
@@ -218,18 +234,20 @@ func (s *session) handle(p packets.ControlPacket) *Failure {
 		}
 	case *packets.PubrecPacket:
 		w.flow.mu.Lock()
-		seq, ok := w.flow.out.Receive(p.MessageID)
+		if seq, ok := w.flow.out.Receive(p.MessageID); ok {
+			w.flow.receivedLocked(seq, p.MessageID)
+		}
 		s.out = appendAck(s.out, packets.Pubrel, p.MessageID)
 		w.flow.mu.Unlock()
 		s.flush()
-		if ok {
-			s.done(seq)
-		}
 	case *packets.PubcompPacket:
 		w.flow.mu.Lock()
 		w.flow.out.Complete(p.MessageID)
+		seq, ok := w.flow.completeLocked(p.MessageID)
 		w.flow.mu.Unlock()
-		s.reader.Pump() // it may have waited for a packet identifier
+		if ok {
+			s.done(seq)
+		}
 	case *packets.PubrelPacket:
 		w.flow.mu.Lock()
 		w.flow.in.Release(p.MessageID)
@@ -266,9 +284,6 @@ func (s *session) inbound(p *packets.PublishPacket) *Failure {
 		w.cfg.Down.Offer(m, nil, 0)
 		return nil
 	}
-	if s.overflow.Load() {
-		return nil // not acknowledged: the cloud sends it again, after those that were refused before it
-	}
 	w.flow.mu.Lock()
 	arrival, token := w.flow.in.Publish(p.MessageID, p.Dup, &m)
 	if arrival == mqtt.Received {
@@ -279,14 +294,7 @@ func (s *session) inbound(p *packets.PublishPacket) *Failure {
 	case mqtt.Received:
 		s.flush()
 	case mqtt.Fresh:
-		if !w.cfg.Down.Offer(m, w, token) {
-			w.flow.mu.Lock()
-			w.flow.in.Forget(token)
-			w.flow.mu.Unlock()
-			w.refusals.Add(1)
-			s.overflow.Store(true)
-			w.log.Warn("the queue to the device is full: the cloud keeps further messages")
-		}
+		s.offerDown(m, token)
 	case mqtt.Repeated:
 	}
 	return nil
@@ -306,9 +314,6 @@ func (w *Worker) Settled(t mqtt.Token, _ lane.Outcome) {
 	s.flush()
 }
 
-// Room says that the down lane, which refused a message, takes some again. The Keeper waits until it is worth while.
-func (w *Worker) Room() { w.rooms.Add(1) }
-
 func (s *session) ackLocked(id uint16, qos byte) {
 	kind := byte(packets.Puback)
 	if qos == 2 {
@@ -317,14 +322,17 @@ func (s *session) ackLocked(id uint16, qos byte) {
 	s.out = appendAck(s.out, kind, id)
 }
 
-// Ready says whether the cloud keeps up. It is for the up lane.
+// Ready says whether the cloud keeps up, and whether its rate allows another message; then the Keeper pumps when it
+// does. It is for the up lane.
 func (s *session) Ready() bool {
 	if s.nc.Pending() >= sendReady {
 		return false
 	}
-	s.w.flow.mu.Lock()
-	defer s.w.flow.mu.Unlock()
-	return !s.closed && s.w.flow.out.InFlight() < maxIDs
+	w := s.w
+	w.flow.mu.Lock()
+	defer w.flow.mu.Unlock()
+	paced := w.cfg.Limits.UplinkPerSecond > 0 && w.flow.tokens < 1
+	return !s.closed && !paced && w.flow.out.InFlight() < min(w.cfg.Limits.MaxInFlight+spareIDs, maxIDs)
 }
 
 // Deliver sends a message to the cloud, within what the cloud's profile allows. It is for the up lane.
@@ -344,12 +352,17 @@ func (s *session) Deliver(d lane.Delivery) {
 		w.flow.mu.Unlock()
 		return
 	}
+	if _, ok := w.flow.received[d.Seq]; ok { // the cloud has it; its PUBREL was sent again
+		w.flow.mu.Unlock()
+		return
+	}
+	w.flow.tokens--
 	var id uint16
 	if qos > 0 {
 		var fresh bool
 		id, fresh, _ = w.flow.out.Assign(d.Seq) // Ready saw to it that there is one
-		if qos == 2 && fresh && s.preRelease && !w.flow.out.Wrapped() {
-			// An earlier process may have left this identifier between PUBREC and PUBREL. The cloud would take the new
+		if qos == 2 && fresh && w.flow.foreign && !w.flow.out.Wrapped() {
+			// Another process may have left this identifier between PUBREC and PUBREL. The cloud would take the new
 			// message for that one.
 			s.out = appendAck(s.out, packets.Pubrel, id)
 		}
@@ -398,6 +411,7 @@ func (s *session) flush() {
 		if err != nil {
 			s.closed = true
 			_ = s.nc.Close() // the reader finds out, and why
+			s.w.flow.parking.room.Broadcast()
 		}
 	}
 	s.writing = false
@@ -418,6 +432,9 @@ func (s *session) endLocked(graceful bool, reason string) {
 	}
 	s.graceful = graceful
 	s.ending.Store(true)
+	s.w.flow.mu.Lock()
+	s.w.flow.parking.room.Broadcast()
+	s.w.flow.mu.Unlock()
 	s.w.log.Debug("ending the session", zap.String("reason", reason))
 	_ = s.nc.SetReadDeadline(time.Now()) // wakes the reader; fails only on a closed connection
 }
@@ -432,9 +449,10 @@ func (s *session) close() {
 	if w.live == s {
 		w.live = nil
 	}
-	// An armed connection that ends without DISCONNECT has the cloud publish the will.
-	graceful := s.ending.Load() && s.graceful
-	if s.armed && s.established && !s.ending.Load() && w.present {
+	// An armed connection that ends without DISCONNECT has the cloud publish the will. That is what a device that dropped
+	// wants. If it was the network, it was the will's only time, even if CONNACK did not come.
+	graceful := s.ending.Load() && s.graceful && !s.abort
+	if s.armed && !s.refused && !s.ending.Load() && w.present {
 		w.willSpent = true
 	}
 	calls := w.subs.lost(w, s)

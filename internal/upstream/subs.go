@@ -26,10 +26,12 @@ type subscriptions struct {
 	waiting []*request // for a session that is on its way
 }
 
-// grant is the cloud's answer to a filter in its session as it stands.
+// grant is what the cloud knows of a filter, as far as is known here. It begins with the SUBSCRIBE and ends with the
+// UNSUBACK, so that nothing is forgotten whose answer was lost.
 type grant struct {
-	asked byte
-	code  byte // granted QoS, or mqtt.Failure
+	asked   byte
+	code    byte // granted QoS, mqtt.Failure, or unanswered
+	leaving bool // UNSUBSCRIBE was sent
 }
 
 // request is a SUBSCRIBE of the device that waits for the cloud.
@@ -42,6 +44,7 @@ type request struct {
 // exchange is a SUBSCRIBE or UNSUBSCRIBE that was sent and not answered.
 type exchange struct {
 	subs []mqtt.Subscription // of a SUBSCRIBE
+	gone string              // of an UNSUBSCRIBE
 	at   int                 // place of the first in then.codes
 	then *answer
 }
@@ -114,7 +117,7 @@ func (w *Worker) Subscribe(subs []mqtt.Subscription, done func(codes []byte)) {
 		s.flush()
 		answer()
 		return
-	case w.cancelTry != nil, w.running.Load() && w.state == Idle: // an attempt is under way, or about to be
+	case w.cancelTry != nil, w.running.Load() && (w.state == Idle || w.last == nil): // an attempt is under way, or soon
 		t.waiting = append(t.waiting, &request{subs: subs, done: done, deadline: time.Now().Add(answerWithin)})
 		w.mu.Unlock()
 	default:
@@ -190,6 +193,9 @@ func (w *Worker) verdict(subs []mqtt.Subscription, ends []int, a *answer) []byte
 			code = min(code, c)
 		}
 		start = ends[i]
+		if code != mqtt.Failure {
+			code = min(code, sub.QoS) // the configuration may want the same filter with more
+		}
 		if code == mqtt.Failure {
 			delete(t.device, sub.Filter)
 		}
@@ -209,19 +215,22 @@ func (t *subscriptions) subscribe(w *Worker, s *session, subs []mqtt.Subscriptio
 		p := packets.NewControlPacket(packets.Subscribe).(*packets.SubscribePacket)
 		for _, sub := range subs[:n] {
 			p.Topics, p.Qoss = append(p.Topics, sub.Filter), append(p.Qoss, sub.QoS)
+			t.granted[sub.Filter] = grant{asked: sub.QoS, code: unanswered}
 		}
 		t.send(w, s, p, &p.MessageID, &exchange{subs: subs[:n], at: at, then: a})
 		subs, at = subs[n:], at+n
 	}
 }
 
-// unsubscribe sends one UNSUBSCRIBE for each filter, and forgets what was granted.
+// unsubscribe sends one UNSUBSCRIBE for each filter.
 func (t *subscriptions) unsubscribe(w *Worker, s *session, filters []string, a *answer) {
 	for _, f := range filters {
-		delete(t.granted, f)
+		g := t.granted[f]
+		g.leaving = true
+		t.granted[f] = g
 		p := packets.NewControlPacket(packets.Unsubscribe).(*packets.UnsubscribePacket)
 		p.Topics = []string{f}
-		t.send(w, s, p, &p.MessageID, &exchange{then: a})
+		t.send(w, s, p, &p.MessageID, &exchange{gone: f, then: a})
 	}
 }
 
@@ -265,8 +274,8 @@ func (t *subscriptions) takeBack(w *Worker, a *answer) *session {
 	}
 	want := t.wanted()
 	var gone []string
-	for f := range t.granted {
-		if _, ok := want[f]; !ok {
+	for f, g := range t.granted {
+		if _, ok := want[f]; !ok && !g.leaving && g.code != mqtt.Failure {
 			gone = append(gone, f)
 		}
 	}
@@ -294,9 +303,13 @@ func (t *subscriptions) established(w *Worker, s *session, present bool) (calls 
 			}
 		}
 	}
+	for f, g := range t.granted { // what was not confirmed is done again
+		g.leaving = false
+		t.granted[f] = g
+	}
 	var missing []mqtt.Subscription
 	for f, q := range t.wanted() {
-		if g, ok := t.granted[f]; !asking[f] && (!ok || g.asked != q || g.code == mqtt.Failure) {
+		if g, ok := t.granted[f]; !asking[f] && (!ok || g.asked != q || g.code >= mqtt.Failure) {
 			missing = append(missing, mqtt.Subscription{Filter: f, QoS: q})
 		}
 	}
@@ -322,12 +335,18 @@ func (t *subscriptions) answered(w *Worker, s *session, id uint16, codes []byte)
 		return
 	}
 	delete(s.exchanges, id)
+	if t.granted[e.gone].leaving { // and was not asked for again
+		delete(t.granted, e.gone)
+	}
 	for i, sub := range e.subs {
 		code := byte(mqtt.Failure)
 		if i < len(codes) {
 			code = codes[i]
 		}
-		t.granted[sub.Filter] = grant{asked: sub.QoS, code: code}
+		if g, ok := t.granted[sub.Filter]; ok && g.asked == sub.QoS {
+			g.code = code
+			t.granted[sub.Filter] = g
+		}
 		if e.then.codes != nil {
 			e.then.codes[e.at+i] = code
 		}

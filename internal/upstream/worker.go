@@ -31,7 +31,8 @@ type Topics interface {
 // Downlink takes what the cloud sends.
 type Downlink interface {
 	Offer(m mqtt.Message, from lane.Source, t mqtt.Token) bool
-	Counters() lane.Counters
+	// Refuse counts a message as accepted and dropped.
+	Refuse(reason lane.Reason, from lane.Source, t mqtt.Token)
 }
 
 // Config is what a worker needs. All fields are required unless they say otherwise.
@@ -55,9 +56,6 @@ type Config struct {
 	Topics    Topics
 	Up        *lane.Lane
 	Down      Downlink
-	// DownLow is how full the down lane may be, in messages and bytes, for the cloud to be asked again for what did not
-	// fit.
-	DownLow lane.Window
 	// MaxPacket is the largest packet to take from the cloud, in bytes.
 	MaxPacket int
 	// Slots bounds by its capacity how many of the workers that share it, those of one cloud, connect at once. Without
@@ -80,9 +78,7 @@ type Worker struct {
 	running atomic.Bool
 	// leaving says that an empty up lane ends the session.
 	leaving atomic.Bool
-	// refusals counts messages that the down lane did not take, rooms its calls that followed.
-	refusals, rooms atomic.Uint64
-	count           counters
+	count   counters
 
 	mu        sync.Mutex // protects the following fields
 	state     State
@@ -105,17 +101,24 @@ type Worker struct {
 	pace      pace
 	subs      subscriptions
 	stopping  bool
+	ticked    time.Time // the last tick
 
 	flow flow
 }
 
 // flow is what every message passes: the MQTT session's state, and the connection it runs on.
 type flow struct {
-	mu    sync.Mutex // protects the following fields and the buffers of live; taken after Worker.mu
-	in    mqtt.Inbox
-	out   mqtt.Outbox
-	known bool     // the session's state is known: this process has connected before
-	live  *session // established, nil if none
+	mu   sync.Mutex // protects the following fields and the buffers of live; taken after Worker.mu
+	in   mqtt.Inbox
+	out  mqtt.Outbox
+	live *session // established, nil if none
+	// received are the messages of QoS 2 whose PUBCOMP is due: identifiers by sequence number, and the reverse.
+	received   map[uint64]uint16
+	completing map[uint16]uint64
+	// known says that this process has connected before, foreign that the cloud may wait for PUBRELs of another one.
+	known, foreign bool
+	tokens         float64 // messages that the cloud's rate lets through now
+	parking        parking
 }
 
 // counters are of things that are worth a person's look.
@@ -140,6 +143,8 @@ func New(cfg Config) *Worker {
 		pace:   pace{rate: cfg.Limits.Connects},
 	}
 	w.subs.init(cfg)
+	w.flow.tokens = pacing * float64(cfg.Limits.UplinkPerSecond)
+	w.flow.parking.room.L = &w.flow.mu
 	return w
 }
 
@@ -162,13 +167,15 @@ func (w *Worker) Offer(m mqtt.Message, from lane.Source, t mqtt.Token) bool {
 func (w *Worker) Connected(c mqtt.Connect) {
 	w.mu.Lock()
 	w.present, w.known, w.connect, w.willSpent = true, true, c, false
-	w.reset = w.reset || c.Reset
 	w.leaving.Store(false)
-	if c.Clean || c.Reset {
+	s := w.live
+	if c.Reset || w.cleanLocked() && !(s != nil && s.clean) {
+		w.reset = true // what the cloud has kept is not wanted, whenever the next connect is
+	}
+	if (c.Clean || c.Reset) && !w.cfg.Persistent {
 		w.dropDeviceSubsLocked()
 	}
-	s := w.live
-	fits := s == nil || !s.armed && !s.finish && c.Will == nil && s.clean == w.cleanLocked() && !w.reset
+	fits := s == nil || !s.armed && !s.finish && !w.needsWillLocked() && s.clean == w.cleanLocked() && !w.reset
 	switch {
 	case !fits:
 		s.endLocked(!s.abort, "the device reconnected with another session") // a will that is due is left to the cloud
@@ -178,6 +185,11 @@ func (w *Worker) Connected(c mqtt.Connect) {
 	w.mu.Unlock()
 	w.flushSession(s)
 	w.kick()
+}
+
+// needsWillLocked says whether CONNECT has to carry the device's will.
+func (w *Worker) needsWillLocked() bool {
+	return w.present && w.connect.Will != nil && w.cfg.Limits.Will
 }
 
 // Disconnected says that the device has left. Unless it did so gracefully its will is due.
@@ -194,8 +206,8 @@ func (w *Worker) Disconnected(graceful bool) {
 	armed := s != nil && s.armed && s.established
 	switch {
 	case armed && graceful:
-		// In CONNECT a will cannot be taken back. If the connection broke while lingering the cloud would publish it.
-		s.endLocked(true, "the device left, and with it its will")
+		// What CONNECT said can be taken back with DISCONNECT only. So the session does not linger.
+		s.finish = true
 		will = nil
 	case armed:
 		s.finish, s.abort = true, true // the cloud publishes it when the connection ends, after what is queued

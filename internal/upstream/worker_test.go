@@ -163,7 +163,11 @@ func TestDownLaneFull(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	until(t, "overflow", func() bool { return r.w.refusals.Load() > 0 })
+	until(t, "a full lane", func() bool {
+		r.w.flow.mu.Lock()
+		defer r.w.flow.mu.Unlock()
+		return len(r.w.flow.parking.cars) > 0
+	})
 	r.offer("t", "up goes on", 1, 1)
 	if _, err := c.WaitReceived(within(t), 1); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,136 @@
+package upstream
+
+import (
+	"sync"
+
+	"go.uber.org/zap"
+
+	"bridged/internal/lane"
+	"bridged/internal/mqtt"
+)
+
+// parking holds messages from the cloud that the down lane has refused, in order, until it takes them. They are not
+// acknowledged. As long as there is space the session goes on reading, so that the way up does not suffer from a
+// device that is slow; then reading waits, and the cloud with it. It outlives connections: what the cloud sends again
+// meanwhile is recognised by the Inbox. flow.mu protects it.
+type parking struct {
+	cars     []parked
+	bytes    int64
+	offering bool // a goroutine is at it
+	again    bool // there may be room since it last looked
+	room     sync.Cond
+}
+
+type parked struct {
+	m     mqtt.Message
+	token mqtt.Token
+}
+
+// The space of a parking, in messages and bytes. One message more fits in any case.
+const (
+	parkMessages = 128
+	parkBytes    = 1 << 20
+)
+
+func (p *parking) full() bool { return len(p.cars) > parkMessages || p.bytes > parkBytes }
+
+// offerDown hands a message of QoS 1 or 2 to the down lane, behind those that it has refused.
+func (s *session) offerDown(m mqtt.Message, t mqtt.Token) {
+	w := s.w
+	w.flow.mu.Lock()
+	empty := len(w.flow.parking.cars) == 0
+	w.flow.mu.Unlock()
+	if empty && w.cfg.Down.Offer(m, w, t) { // only this goroutine parks, so it stays empty
+		return
+	}
+	if empty {
+		w.log.Warn("the queue to the device is full: further messages wait in the cloud")
+	}
+	p := &w.flow.parking
+	w.flow.mu.Lock()
+	p.cars = append(p.cars, parked{m, t})
+	p.bytes += m.Size()
+	w.flow.mu.Unlock()
+	w.Room() // it may have come before the message was parked
+
+	s.waiting.Store(true)
+	w.flow.mu.Lock()
+	for p.full() && !s.ending.Load() && !s.closed {
+		p.room.Wait()
+	}
+	w.flow.mu.Unlock()
+	s.waiting.Store(false)
+}
+
+// Room offers parked messages again. It is for the down lane.
+func (w *Worker) Room() {
+	p := &w.flow.parking
+	w.flow.mu.Lock()
+	defer w.flow.mu.Unlock()
+	p.again = true
+	if p.offering {
+		return
+	}
+	p.offering = true
+	for p.again {
+		p.again = false
+		for len(p.cars) > 0 {
+			next := p.cars[0]
+			w.flow.mu.Unlock()
+			taken := w.cfg.Down.Offer(next.m, w, next.token)
+			w.flow.mu.Lock()
+			if !taken {
+				break
+			}
+			p.cars[0] = parked{}
+			p.cars = p.cars[1:]
+			p.bytes -= next.m.Size()
+		}
+	}
+	p.offering = false
+	if len(p.cars) == 0 {
+		p.cars = nil
+	}
+	p.room.Broadcast()
+}
+
+// oversize drops a message from the cloud that is too large for the queue. It is acknowledged, or it would come again.
+func (s *session) oversize(p *oversizePacket) {
+	w := s.w
+	var token mqtt.Token
+	var from lane.Source
+	if p.qos > 0 {
+		m := mqtt.Message{Topic: p.topic, QoS: p.qos}
+		w.flow.mu.Lock()
+		arrival, t := w.flow.in.Publish(p.id, p.Dup, &m)
+		if arrival == mqtt.Received {
+			s.ackLocked(p.id, p.qos)
+		}
+		w.flow.mu.Unlock()
+		if arrival != mqtt.Fresh {
+			s.flush()
+			return
+		}
+		token, from = t, w
+	}
+	w.log.Warn("dropped a message from the cloud that is too large for the queue to the device",
+		zap.String("topic", p.topic), zap.Int("bytes", p.RemainingLength))
+	w.cfg.Down.Refuse(lane.TooLarge, from, token)
+}
+
+// receivedLocked records that PUBREC came for a message: it is the cloud's when PUBCOMP comes. Until then the cloud may
+// lose it with its session.
+func (f *flow) receivedLocked(seq uint64, id uint16) {
+	if f.received == nil {
+		f.received, f.completing = make(map[uint64]uint16), make(map[uint16]uint64)
+	}
+	f.received[seq], f.completing[id] = id, seq
+}
+
+// completeLocked records that PUBCOMP came.
+func (f *flow) completeLocked(id uint16) (seq uint64, ok bool) {
+	seq, ok = f.completing[id]
+	delete(f.completing, id)
+	delete(f.received, seq)
+	return seq, ok
+}
