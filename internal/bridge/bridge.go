@@ -8,7 +8,9 @@ package bridge
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,6 +39,7 @@ type Bridge struct {
 	devices []*device
 	byName  map[string]*device
 	keeper  *upstream.Keeper
+	saves   *sessions
 	broker  *broker.Broker
 }
 
@@ -71,6 +74,11 @@ func New(cfg *config.Config, log *zap.Logger, opts Options) (*Bridge, error) {
 const dialsAtOnce = 32
 
 func (b *Bridge) build(opts Options) error {
+	saves, kept, err := openSessions(b.cfg.StateDir, b.log)
+	if err != nil {
+		return err
+	}
+	b.saves = saves
 	budget := lane.NewBudget(b.cfg.Limits.Memory)
 	clouds := newClientTLS()
 	slots := make(map[*config.Cloud]chan struct{})
@@ -89,6 +97,9 @@ func (b *Bridge) build(opts Options) error {
 			return fmt.Errorf("device %s: %w", dc.Name, err)
 		}
 		d := &device{cfg: dc, up: lane.New(upConfig(dc, budget)), down: lane.New(downConfig(dc, budget))}
+		if kept[dc.Name] != nil {
+			d.down.Hold(true)
+		}
 		d.worker = upstream.New(upstream.Config{
 			Device:     dc.Name,
 			Cloud:      dc.Cloud.Name,
@@ -104,6 +115,8 @@ func (b *Bridge) build(opts Options) error {
 			Topics:     topics,
 			Up:         d.up,
 			Down:       d.down,
+			Kept:       kept[dc.Name],
+			Save:       func(k upstream.Kept) { saves.save(dc.Name, k) },
 			MaxPacket:  int(dc.Queue.MaxBytes) + 1<<16, // what does not fit into the queue cannot be relayed
 			Slots:      slots[dc.Cloud],
 			Backoff:    opts.Backoff,
@@ -113,7 +126,7 @@ func (b *Bridge) build(opts Options) error {
 		b.devices = append(b.devices, d)
 		b.byName[dc.Name] = d
 		workers = append(workers, d.worker)
-		locals = append(locals, localDevice(d))
+		locals = append(locals, localDevice(d, kept[dc.Name]))
 	}
 	b.keeper = upstream.NewKeeper(workers)
 
@@ -132,7 +145,11 @@ func (b *Bridge) build(opts Options) error {
 	return err
 }
 
-func localDevice(d *device) broker.Device {
+func localDevice(d *device, kept upstream.Kept) broker.Device {
+	var filters []string
+	if kept != nil {
+		filters = slices.AppendSeq([]string{}, maps.Keys(kept)) // not nil for a session without filters
+	}
 	login := d.cfg.Login
 	return broker.Device{
 		Name: d.cfg.Name,
@@ -147,6 +164,7 @@ func localDevice(d *device) broker.Device {
 		MaxQoS:     d.cfg.Cloud.Limits.MaxQoS,
 		Retain:     d.cfg.Cloud.Limits.Retain,
 		Persistent: d.cfg.Persistent,
+		Kept:       filters,
 		Up:         d.worker,
 		Down:       d.down,
 		Upstream:   d.worker,
@@ -200,6 +218,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { b.keeper.Run(helpers) })
 	wg.Go(func() { b.sweep(helpers) })
+	wg.Go(func() { b.saves.run(helpers) })
 	for _, d := range b.devices {
 		d.worker.Start()
 	}

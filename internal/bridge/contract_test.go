@@ -297,6 +297,7 @@ func TestPresenceIsMirrored(t *testing.T) {
 	if err := c.WaitOnline(within(t), "dev"); err != nil {
 		t.Fatal(err)
 	}
+	until(t, "online", func() bool { return r.status("dev").Session.State == upstream.Online })
 	d.Disconnect()
 	if err := c.WaitOffline(within(t), "dev"); err != nil {
 		t.Fatal(err)

@@ -110,7 +110,10 @@ func TestQoS2OverACleanSession(t *testing.T) {
 	}
 	ws, tcp := port(), port()
 	conf := filepath.Join(t.TempDir(), "m.conf")
-	_ = os.WriteFile(conf, []byte("allow_anonymous true\nlistener "+tcp+" 127.0.0.1\nlistener "+ws+" 127.0.0.1\nprotocol websockets\n"), 0o600)
+	lines := "allow_anonymous true\nlistener " + tcp + " 127.0.0.1\nlistener " + ws + " 127.0.0.1\nprotocol websockets\n"
+	if err := os.WriteFile(conf, []byte(lines), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	cmd := exec.Command(bin, "-c", conf)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

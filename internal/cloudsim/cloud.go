@@ -97,7 +97,6 @@ func New(o Options) (*Cloud, error) {
 // Close ends every connection and waits for all goroutines. It may be called more than once.
 func (c *Cloud) Close() {
 	c.life.Lock()
-	defer c.life.Unlock()
 	c.mu.Lock()
 	if c.state != stateClosed {
 		c.state = stateClosed
@@ -106,6 +105,7 @@ func (c *Cloud) Close() {
 	c.wakeLocked()
 	c.mu.Unlock()
 	c.shut()
+	c.life.Unlock() // OnMessage may be about to call Down
 	c.wg.Wait()
 }
 

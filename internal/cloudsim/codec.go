@@ -64,8 +64,8 @@ func (f *frameReader) Read(p []byte) (int, error) {
 	}
 }
 
-// packetReader reads packets of at most limit bytes, and strictly: the codec takes truncated fields for zeros and ignores
-// what is left over.
+// packetReader reads packets of at most limit bytes, and strictly: the codec takes truncated fields for zeros and
+// ignores what is left over.
 type packetReader struct {
 	r     io.Reader
 	limit int

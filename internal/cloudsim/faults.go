@@ -7,7 +7,7 @@ import (
 )
 
 // All stands for every device where a method takes one. A fault that was set for All and one that was set for a device
-// both hold; ending a fault for All ends it for every device.
+// both hold, but of two calls to LoseAcks or DropAfter the later; ending a fault for All ends it for every device.
 //
 // A method that acts at once returns how many connections it met, so that a test notices when it met none.
 const All = ""
@@ -23,134 +23,6 @@ const (
 	// CutCloseFrame sends a WebSocket close frame (1001, going away) and closes.
 	CutCloseFrame
 )
-
-// fault is what is wrong for one device, or for all.
-type fault struct {
-	refuse         byte // CONNACK code, 0 none
-	filters        map[string]struct{}
-	delay          time.Duration
-	connack, reads bool // stalled
-	acks, subacks  bool // withheld
-	lose           countdown
-	drop           countdown
-	dropHow        Cut
-}
-
-// countdown does something after so many packets, a number of times for each device. Its serial number tells devices
-// whether they have met it.
-type countdown struct {
-	serial  uint64 // 0: not set
-	packets int
-	times   int // below 0: no end
-}
-
-// faults are all that is wrong. Cloud.mu guards it.
-type faults struct {
-	by            map[string]*fault // by device, or All
-	upgradeStatus int
-	upgradeTimes  int // below 0: no end
-	stallTLS      bool
-	stallUpgrade  bool
-	serial        uint64
-	changed       chan struct{} // closed at the next change, nil while nobody waits
-}
-
-// of returns the fault of a device merged with that of All.
-func (f *faults) of(device string) fault {
-	if len(f.by) == 0 {
-		return fault{}
-	}
-	var m fault
-	for _, p := range []*fault{f.by[device], f.by[All]} {
-		if p == nil {
-			continue
-		}
-		if m.refuse == 0 {
-			m.refuse = p.refuse
-		}
-		if m.lose.serial == 0 {
-			m.lose = p.lose
-		}
-		if m.drop.serial == 0 {
-			m.drop, m.dropHow = p.drop, p.dropHow
-		}
-		m.delay = max(m.delay, p.delay)
-		m.connack, m.reads = m.connack || p.connack, m.reads || p.reads
-		m.acks, m.subacks = m.acks || p.acks, m.subacks || p.subacks
-	}
-	return m
-}
-
-// refuses says whether a filter of a device is refused.
-func (f *faults) refuses(device, filter string) bool {
-	for _, d := range []string{device, All} {
-		if p := f.by[d]; p != nil {
-			if _, ok := p.filters[filter]; ok {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// set changes the fault of a device, or the faults of all when one is ended for All. The caller holds Cloud.mu.
-func (f *faults) set(device string, end bool, change func(*fault)) {
-	if f.by == nil {
-		f.by = make(map[string]*fault)
-	}
-	if end && device == All {
-		for _, p := range f.by {
-			change(p)
-		}
-	} else {
-		if f.by[device] == nil {
-			f.by[device] = &fault{}
-		}
-		change(f.by[device])
-	}
-	f.wake()
-}
-
-func (f *faults) wake() {
-	if f.changed != nil {
-		close(f.changed)
-		f.changed = nil
-	}
-}
-
-func (f *faults) nextUpgradeLocked() int {
-	if f.upgradeTimes == 0 {
-		return 0
-	}
-	if f.upgradeTimes > 0 {
-		f.upgradeTimes--
-	}
-	return f.upgradeStatus
-}
-
-// holdWhile waits as long as stalled, called with c.mu held, says so. It reports false when done or the cloud closed
-// first.
-func (c *Cloud) holdWhile(done <-chan struct{}, stalled func() bool) bool {
-	for {
-		c.mu.Lock()
-		if !stalled() {
-			c.mu.Unlock()
-			return true
-		}
-		if c.faults.changed == nil {
-			c.faults.changed = make(chan struct{})
-		}
-		changed := c.faults.changed
-		c.mu.Unlock()
-		select {
-		case <-changed:
-		case <-done:
-			return false
-		case <-c.done:
-			return false
-		}
-	}
-}
 
 func (c *Cloud) setFault(device string, end bool, change func(*fault)) {
 	c.mu.Lock()
@@ -229,8 +101,8 @@ func (c *Cloud) AllowFilter(device, filter string) {
 	c.setFault(device, true, func(f *fault) { delete(f.filters, filter) })
 }
 
-// AnswerUpgrade answers the next so many upgrade requests with an HTTP status; below 0 all of them, 0 ends it. The device
-// is not known at that stage.
+// AnswerUpgrade answers the next so many upgrade requests with an HTTP status; below 0 all of them, 0 ends it. The
+// device is not known at that stage.
 func (c *Cloud) AnswerUpgrade(status, times int) error {
 	if times != 0 && (status < 200 || http.StatusText(status) == "") {
 		return errors.New("cloudsim: not an HTTP status to end a request with")
@@ -249,8 +121,8 @@ func (c *Cloud) StallTLS(on bool) {
 	c.faults.wake()
 }
 
-// StallUpgrade accepts TCP connections, and TLS, and does not answer the upgrade request. When it ends, requests that are
-// still waiting are answered.
+// StallUpgrade accepts TCP connections, and TLS, and does not answer the upgrade request. When it ends, requests that
+// are still waiting are answered.
 func (c *Cloud) StallUpgrade(on bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -263,8 +135,8 @@ func (c *Cloud) StallConnack(device string, on bool) {
 	c.setFault(device, !on, func(f *fault) { f.connack = on })
 }
 
-// StallReads stops reading from the device's connections and leaves them open, as a hung server does: no answers, and no
-// keepalive check. What is published to the device is still sent.
+// StallReads stops reading from the device's connections and leaves them open, as a hung server does: nothing is
+// answered, pings neither. What is published to the device is still sent.
 func (c *Cloud) StallReads(device string, on bool) {
 	c.setFault(device, !on, func(f *fault) { f.reads = on })
 }
@@ -309,8 +181,8 @@ func (c *Cloud) Delay(device string, d time.Duration) {
 	c.setFault(device, d == 0, func(f *fault) { f.delay = d })
 }
 
-// LoseAcks takes and records the next n QoS 1 and 2 messages of the device, or of each device, acknowledges none of them,
-// and resets the connection with the n-th. 0 ends it.
+// LoseAcks takes and records the next n QoS 1 and 2 messages of the device, or of each device, acknowledges none of
+// them, and resets the connection with the n-th. 0 ends it.
 func (c *Cloud) LoseAcks(device string, n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -66,10 +66,9 @@ func (c *Cloud) url(scheme string, secure bool) string {
 
 // open binds, trying for a while, and serves. The caller holds c.life.
 func (f *front) open(patience time.Duration) error {
-	start := time.Now()
 	l, err := net.Listen("tcp", f.addr)
-	for err != nil && time.Since(start) < patience {
-		time.Sleep(20 * time.Millisecond)
+	for start := time.Now(); err != nil && time.Since(start) < patience; {
+		<-time.After(20 * time.Millisecond)
 		l, err = net.Listen("tcp", f.addr)
 	}
 	if err != nil {
@@ -94,8 +93,8 @@ func (f *front) open(patience time.Duration) error {
 }
 
 // connCounter has wg count the goroutines that the HTTP server starts, one for each connection. It is told of a new
-// connection before the goroutine starts, and of the end as the goroutine's last act or when the connection is hijacked,
-// from where on the handler counts.
+// connection before the goroutine starts, and of the end as the goroutine's last act or when the connection is
+// hijacked, from where on the handler counts.
 func connCounter(wg *sync.WaitGroup) func(net.Conn, http.ConnState) {
 	return func(_ net.Conn, s http.ConnState) {
 		switch s {
@@ -122,8 +121,8 @@ func (c *Cloud) shut() {
 	}
 }
 
-// ServeHTTP upgrades to WebSocket and leaves the connection to a goroutine of its own, so that the HTTP server's buffers
-// are freed.
+// ServeHTTP upgrades to WebSocket and leaves the connection to a goroutine of its own, so that the HTTP server's
+// buffers are freed.
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := f.cloud
 	c.wg.Add(1) // the HTTP server's own count ends with the hijacking

@@ -36,7 +36,9 @@ func FuzzTencentUser(f *testing.F) {
 	for _, v := range tencentVectors {
 		f.Add(v.username)
 	}
-	for _, s := range []string{"", ";;;", "a;1;b;1", "a;1;b;01", "a;1;b;9223372036854775808", "a;1;b;-1", "a;+1;b;1", "a;1;b;1;"} {
+	for _, s := range []string{
+		"", ";;;", "a;1;b;1", "a;1;b;01", "a;1;b;9223372036854775808", "a;1;b;-1", "a;+1;b;1", "a;1;b;1;",
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

@@ -1,13 +1,13 @@
 package cloudsim
 
 import (
+	"fmt"
 	"hash/maphash"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
-
-	"bridged/internal/mqtt"
 )
 
 // handle does what a packet asks. An error ends the connection.
@@ -99,7 +99,7 @@ func (c *Cloud) publishedLocked(cn *conn, p *packets.PublishPacket) error {
 func (c *Cloud) checkPublishLocked(p *packets.PublishPacket) error {
 	r := &c.rules
 	switch {
-	case !mqtt.ValidTopic(p.TopicName):
+	case !validTopic(p.TopicName):
 		return breachf(RuleProtocol, "PUBLISH to %q (MQTT 3.1.1, 4.7)", p.TopicName)
 	case p.Qos > r.MaxQoS:
 		return breachf(RuleQoS, "PUBLISH with QoS %d to %q", p.Qos, p.TopicName)
@@ -108,7 +108,7 @@ func (c *Cloud) checkPublishLocked(p *packets.PublishPacket) error {
 	case r.MaxPayload > 0 && len(p.Payload) > r.MaxPayload:
 		return breachf(RulePayload, "PUBLISH of %d bytes, more than %d", len(p.Payload), r.MaxPayload)
 	case r.badTopic(p.TopicName):
-		return breachf(RuleTopic, "PUBLISH to %q, above %d bytes or %d levels", p.TopicName, r.MaxTopicBytes, r.MaxTopicLevels)
+		return breachf(RuleTopic, "PUBLISH to %q, which is %s", p.TopicName, r.topicLimit())
 	}
 	return nil
 }
@@ -116,15 +116,16 @@ func (c *Cloud) checkPublishLocked(p *packets.PublishPacket) error {
 // badTopic says whether a topic or filter is too long or too deep. An empty first level, of a leading slash, does not
 // count: the vendor counts slashes.
 func (r *Rules) badTopic(s string) bool {
-	levels := mqtt.Levels(s)
-	if s[0] == '/' {
-		levels--
-	}
+	levels := 1 + strings.Count(strings.TrimPrefix(s, "/"), "/")
 	return r.MaxTopicBytes > 0 && len(s) > r.MaxTopicBytes || r.MaxTopicLevels > 0 && levels > r.MaxTopicLevels
 }
 
-// checkIDLocked reports whether a QoS 2 message is one that the session has and that was not released (MQTT 3.1.1, 4.3.3),
-// and remembers it otherwise. An identifier that is used for something else meanwhile is a violation.
+func (r *Rules) topicLimit() string {
+	return fmt.Sprintf("above %d bytes or %d levels", r.MaxTopicBytes, r.MaxTopicLevels)
+}
+
+// checkIDLocked reports whether a QoS 2 message is one that the session has and that was not released (MQTT 3.1.1,
+// 4.3.3), and remembers it otherwise. An identifier that is used for something else meanwhile is a violation.
 func (c *Cloud) checkIDLocked(cn *conn, p *packets.PublishPacket) (repeated bool) {
 	if p.Qos == 0 {
 		return false

@@ -8,8 +8,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
-
-	"bridged/internal/mqtt"
 )
 
 // attempt is what a login presents.
@@ -109,7 +107,7 @@ func checkConnect(p *packets.ConnectPacket) error {
 		return breachf(RuleProtocol, "CONNECT with a password but no user name (MQTT 3.1.1, 3.1.2.9)")
 	case !p.WillFlag && (p.WillQos != 0 || p.WillRetain):
 		return breachf(RuleProtocol, "CONNECT with will QoS or retain but no will (MQTT 3.1.1, 3.1.2.6)")
-	case p.WillFlag && (p.WillQos > 2 || !mqtt.ValidTopic(p.WillTopic)):
+	case p.WillFlag && (p.WillQos > 2 || !validTopic(p.WillTopic)):
 		return breachf(RuleProtocol, "CONNECT with will topic %q and QoS %d", p.WillTopic, p.WillQos)
 	case !utf8.ValidString(p.ClientIdentifier) || !utf8.ValidString(p.Username):
 		return breachf(RuleProtocol, "CONNECT with invalid UTF-8 (MQTT 3.1.1, 1.5.3)")
@@ -151,7 +149,8 @@ func (c *Cloud) refuseLocked(cn *conn, v verdict, p *packets.ConnectPacket) (cod
 	case cn.clientID == "":
 		return bad(RuleProtocol, codeClientID, "an empty client id with a persistent session (MQTT 3.1.1, 3.1.3.1)")
 	case r.MaxClientID > 0 && n > r.MaxClientID:
-		return bad(RuleClientID, codeClientID, fmt.Sprintf("a client id of %d characters, more than %d", n, r.MaxClientID))
+		return bad(RuleClientID, codeClientID,
+			fmt.Sprintf("a client id of %d characters, more than %d", n, r.MaxClientID))
 	case p.Keepalive < r.MinKeepalive || r.MaxKeepalive > 0 && p.Keepalive > r.MaxKeepalive:
 		// The vendors do not say which code they use.
 		return bad(RuleKeepalive, codeClientID,
@@ -176,8 +175,8 @@ func (c *Cloud) withinConnectsLocked(device string) bool {
 	return true
 }
 
-// admitLocked gives a connection its session, takes the session from an older connection of the same identity, and sends
-// CONNACK and what waits. The caller holds c.mu.
+// admitLocked gives a connection its session, takes the session from an older connection of the same identity, and
+// sends CONNACK and what waits. The caller holds c.mu.
 func (c *Cloud) admitLocked(cn *conn, p *packets.ConnectPacket) {
 	id := c.identityLocked(cn.device)
 	if id.session != nil && id.session.conn != nil {

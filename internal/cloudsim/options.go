@@ -41,7 +41,8 @@ type Device struct {
 	Product string
 	// Secret is the device secret. Its own bytes are the key for aliyun, it is base64 for tencent.
 	Secret string
-	// Certificate says that a tencent device logs in with a client certificate, see CA.IssueClient, instead of a secret.
+	// Certificate says that a tencent device logs in with a client certificate, see CA.IssueClient, instead of a
+	// secret.
 	Certificate bool
 	// Disabled has every login refused, as the vendor's console does.
 	Disabled bool

@@ -113,8 +113,8 @@ func (o *outbox) sent(c chunk) {
 	}
 }
 
-// finish has the writer end the connection when everything before is sent. Nothing is taken any more. It reports whether
-// a goroutine must be started.
+// finish has the writer end the connection when everything before is sent. Nothing is taken any more. It reports
+// whether a goroutine must be started.
 func (o *outbox) finish(f final) (start bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
@@ -31,9 +32,9 @@ func (c *Cloud) Publish(device, topic string, payload []byte, qos byte) error {
 	return c.enqueueLocked(id.session, &message{topic, payload, qos}, granted, false)
 }
 
-// PublishAll sends a message to every session that is subscribed to its topic, and returns how many took it. With retain
-// it is kept for later subscriptions, or the kept one removed if the payload is empty; only a cloud that allows RETAIN
-// does that. The payload is not copied.
+// PublishAll sends a message to every session that is subscribed to its topic, and returns how many took it. With
+// retain it is kept for later subscriptions, or the kept one removed if the payload is empty; only a cloud that
+// allows RETAIN does that. The payload is not copied.
 func (c *Cloud) PublishAll(topic string, payload []byte, qos byte, retain bool) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -61,7 +62,7 @@ func (c *Cloud) Retained(topic string) (payload []byte, ok bool) {
 func (c *Cloud) checkLocked(topic string, payload []byte, qos byte, retain bool) error {
 	r := &c.rules
 	switch {
-	case !mqtt.ValidTopic(topic):
+	case !validTopic(topic):
 		return fmt.Errorf("%w: topic %q", ErrBadMessage, topic)
 	case qos > 2:
 		return fmt.Errorf("%w: QoS %d", ErrBadMessage, qos)
@@ -71,6 +72,11 @@ func (c *Cloud) checkLocked(topic string, payload []byte, qos byte, retain bool)
 		return fmt.Errorf("%w: this cloud retains nothing", ErrBadMessage)
 	}
 	return nil
+}
+
+// validTopic says whether s may be published to (MQTT 3.1.1, 4.7).
+func validTopic(s string) bool {
+	return mqtt.ValidFilter(s) && !strings.ContainsAny(s, "+#")
 }
 
 // granted returns the highest QoS granted to the filters that match a topic.
@@ -102,7 +108,8 @@ func (c *Cloud) retainLocked(m *message) {
 	c.retained[m.topic] = m
 }
 
-// fanOutLocked sends a message to the sessions subscribed to its topic, once each, without RETAIN (MQTT 3.1.1, 3.3.1.3).
+// fanOutLocked sends a message to the sessions subscribed to its topic, once each, without RETAIN (MQTT 3.1.1,
+// 3.3.1.3).
 func (c *Cloud) fanOutLocked(m *message) int {
 	n := 0
 	for s, qos := range c.tree.match(m.topic) {

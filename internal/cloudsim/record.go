@@ -17,8 +17,8 @@ type Received struct {
 	PacketID uint16 // 0 for QoS 0 and wills
 	Secure   bool   // came over wss
 	Will     bool   // is the device's last will
-	// Redelivery says that DUP was set and a message of the same topic and payload was among the 256 before it from this
-	// device. A repetition of a QoS 2 message that the session still knows is not recorded at all.
+	// Redelivery says that DUP was set and a message of the same topic and payload was among the 256 before it from
+	// this device. A repetition of a QoS 2 message that the session still knows is not recorded at all.
 	Redelivery bool
 	Time       time.Time
 }

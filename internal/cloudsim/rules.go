@@ -28,8 +28,8 @@ type Rules struct {
 	MinKeepalive, MaxKeepalive uint16
 	// Connects limits the logins of one identity; one above is refused with code 3.
 	Connects Rate
-	// Uplink limits a device's publishes, measured with a bucket that holds Count. Excess is recorded, once for each time
-	// the limit is passed.
+	// Uplink limits a device's publishes, measured with a bucket that holds Count. Excess is recorded, once for each
+	// time the limit is passed.
 	Uplink Rate
 	// DropExcess loses what is above Uplink: it is acknowledged like any other, and never arrives.
 	DropExcess bool

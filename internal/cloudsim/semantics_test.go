@@ -159,6 +159,20 @@ func TestWill(t *testing.T) {
 	})
 }
 
+// A clean session leaves nothing behind: its subscriptions take no messages.
+func TestCleanSessionEnds(t *testing.T) {
+	c := generic(t)
+	online(t, c, "d", true).subscribe("x/#", 1)
+	online(t, c, "e", true).subscribe("y", 1)
+	c.Drop("d", CutReset)
+	online(t, c, "e", false) // takes over, and discards
+	for _, topic := range []string{"x/1", "y"} {
+		if n := value(c.PublishAll(topic, nil, 1, false))(t); n != 0 {
+			t.Errorf("%d sessions took %s", n, topic)
+		}
+	}
+}
+
 func persistent(o *paho.ClientOptions) { o.SetCleanSession(false).SetResumeSubs(false) }
 
 func TestPersistentSession(t *testing.T) {
@@ -202,10 +216,10 @@ func TestPersistentSession(t *testing.T) {
 
 func TestTakeOver(t *testing.T) {
 	c := generic(t)
-	lost := make(chan error, 1)
+	lost := make(chan struct{}, 1)
 	first := newDevice(t, c, c.WSURL(), "d", func(o *paho.ClientOptions) {
 		persistent(o)
-		o.SetConnectionLostHandler(func(_ paho.Client, err error) { lost <- err })
+		o.SetConnectionLostHandler(func(paho.Client, error) { lost <- struct{}{} })
 	})
 	first.connect(t)
 	first.subscribe(t, "x", 1)

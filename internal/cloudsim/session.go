@@ -145,7 +145,7 @@ func (s *session) snapshot() Session {
 // c.mu and has ended the session's older connection.
 func (c *Cloud) openLocked(cn *conn, id *identity, clean bool) (present bool) {
 	s := id.session
-	if s != nil && (clean || s.clean) {
+	if s != nil && clean {
 		c.discardLocked(s)
 		s = nil
 	}

@@ -8,6 +8,9 @@ import (
 	"bridged/internal/mqtt"
 )
 
+// codeFailure in SUBACK refuses a filter (MQTT 3.1.1, 3.9.3).
+const codeFailure = 0x80
+
 // subscribeLocked grants filters and sends the retained messages that match.
 func (c *Cloud) subscribeLocked(cn *conn, p *packets.SubscribePacket) error {
 	if err := c.checkFiltersLocked(p.Topics); err != nil {
@@ -27,7 +30,7 @@ func (c *Cloud) subscribeLocked(cn *conn, p *packets.SubscribePacket) error {
 	}
 	cn.sendSubackLocked(encode(suback))
 	for i, filter := range p.Topics {
-		if codes[i] != mqtt.Failure {
+		if codes[i] != codeFailure {
 			c.sendRetainedLocked(cn.session, filter, codes[i])
 		}
 	}
@@ -56,15 +59,15 @@ func (c *Cloud) grantLocked(cn *conn, filter string, qos byte) byte {
 	_, has := s.subs[filter]
 	bad := func(rule Rule, detail string) byte {
 		c.violationLocked(cn.device, cn.clientID, rule, detail)
-		return mqtt.Failure
+		return codeFailure
 	}
 	switch {
 	case c.faults.refuses(cn.device, filter):
-		return mqtt.Failure
+		return codeFailure
 	case qos > r.MaxQoS:
 		return bad(RuleQoS, fmt.Sprintf("SUBSCRIBE with QoS %d to %q", qos, filter))
 	case r.badTopic(filter):
-		return bad(RuleTopic, fmt.Sprintf("filter %q, above %d bytes or %d levels", filter, r.MaxTopicBytes, r.MaxTopicLevels))
+		return bad(RuleTopic, fmt.Sprintf("filter %q is %s", filter, r.topicLimit()))
 	case !has && r.MaxSubscriptions > 0 && len(s.subs) >= r.MaxSubscriptions:
 		return bad(RuleSubscriptions, fmt.Sprintf("more than %d subscriptions", r.MaxSubscriptions))
 	}

@@ -54,7 +54,7 @@ func (a *CA) PEM() []byte {
 
 // WriteFile writes the CA's certificate to a file that everybody may read.
 func (a *CA) WriteFile(path string) error {
-	if err := os.WriteFile(path, a.PEM(), 0o644); err != nil { //nolint:gosec // a certificate is public
+	if err := os.WriteFile(path, a.PEM(), 0o644); err != nil {
 		return fmt.Errorf("cloudsim: write CA certificate: %w", err)
 	}
 	return nil

@@ -2,8 +2,8 @@ package cloudsim
 
 import (
 	"crypto/hmac"
-	"crypto/md5"  //nolint:gosec // the vendor's default method
-	"crypto/sha1" //nolint:gosec // one of the vendor's methods
+	"crypto/md5"
+	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -52,10 +52,10 @@ func (a aliyunID) param(key string) (value string, ok bool) {
 	return "", false
 }
 
-// verifyAliyun checks a login as Alibaba Cloud IoT Platform documents it for MQTT over WebSocket: the password is the hex
-// HMAC, with the device secret as the key, of clientId, deviceName, productKey and timestamp, each name followed by its
-// value; a timestamp that is not sent is not signed. The parameter securemode tells the transport. Code 2 is for the
-// client id, 4 for the form of user name and password, 5 for who must not in.
+// verifyAliyun checks a login as Alibaba Cloud IoT Platform documents it for MQTT over WebSocket: the password is the
+// hex HMAC, with the device secret as the key, of clientId, deviceName, productKey and timestamp, each name followed
+// by its value; a timestamp that is not sent is not signed. The parameter securemode tells the transport. Code 2 is
+// for the client id, 4 for the form of user name and password, 5 for who must not in.
 func verifyAliyun(a attempt, find func(string) (Device, bool)) verdict {
 	var v verdict
 	d, known := find(a.username)
@@ -88,7 +88,7 @@ func verifyAliyun(a attempt, find func(string) (Device, bool)) verdict {
 	}
 	sum, err := hex.DecodeString(a.password)
 	if err != nil || len(sum) != newHash().Size() {
-		return refuse(v, codeBadLogin, "the password is not the %d hexadecimal digits of %s", 2*newHash().Size(), method)
+		return refuse(v, codeBadLogin, "the password is not %d hexadecimal digits, for %s", 2*newHash().Size(), method)
 	}
 	if !known || d.Disabled {
 		return refuse(v, codeNotAllowed, "device %q is unknown or disabled", a.username)

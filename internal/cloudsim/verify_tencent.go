@@ -4,7 +4,7 @@ import (
 	"crypto"
 	"crypto/hmac"
 	"crypto/rsa"
-	"crypto/sha1" //nolint:gosec // one of the vendor's methods
+	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -51,11 +51,11 @@ func tencentKey(secret string) ([]byte, error) {
 	return key, err
 }
 
-// verifyTencent checks a login as Tencent Cloud IoT Hub documents it: the client id is product id and device name, the user
-// name repeats it and carries the signature's expiry, and the password is a token over the user name and its method. A
-// certificate device shows its certificate in the TLS handshake, here with its name as common name; its password is then
-// not looked at, unless it claims to be an RSA signature. Code 2 is for the client id, 4 for user name and password, and
-// for a wrong clock too, 5 for who must not in.
+// verifyTencent checks a login as Tencent Cloud IoT Hub documents it: the client id is product id and device name,
+// the user name repeats it and carries the signature's expiry, and the password is a token over the user name and its
+// method. A certificate device shows its certificate in the TLS handshake, here with its name as common name; its
+// password is then not looked at, unless it claims to be an RSA signature. Code 2 is for the client id, 4 for user
+// name and password, and for a wrong clock too, 5 for who must not in.
 func verifyTencent(a attempt, find func(string) (Device, bool), now time.Time) verdict {
 	var v verdict
 	v.clientID = a.clientID

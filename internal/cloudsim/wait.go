@@ -5,9 +5,9 @@ import (
 	"fmt"
 )
 
-// WaitUntil blocks until cond is true, and tries it after each event of the cloud: a message, an acknowledgement, a login,
-// a subscription, an end of a connection. cond may call any method that does not wait. The error is the context's, or
-// tells that the cloud was closed.
+// WaitUntil blocks until cond is true, and tries it after each event of the cloud: a message, an acknowledgement, a
+// login, a subscription, an end of a connection. cond may call any method that does not wait. The error is the
+// context's, or tells that the cloud was closed.
 func (c *Cloud) WaitUntil(ctx context.Context, cond func() bool) error {
 	for {
 		c.mu.Lock()
@@ -38,8 +38,8 @@ func (c *Cloud) WaitReceived(ctx context.Context, n int) ([]Received, error) {
 	return c.Received(), nil
 }
 
-// WaitAcked waits until devices have acknowledged n messages since the start or the last ClearRecords, and returns what is
-// kept.
+// WaitAcked waits until devices have acknowledged n messages since the start or the last ClearRecords, and returns
+// what is kept.
 func (c *Cloud) WaitAcked(ctx context.Context, n int) ([]Ack, error) {
 	count := func() int64 { return c.rec.totals.Acked - c.rec.cleared.Acked }
 	if err := c.waitCount(ctx, n, count); err != nil {

@@ -43,6 +43,9 @@ type Connect struct {
 	// Reset asks to discard what an earlier session left and keep the new one: MQTT 5's Clean Start with a session
 	// expiry. It is never set together with Clean, which implies it.
 	Reset bool
+	// Durable says that the session is kept until the device discards it, also over a restart. It is never set together
+	// with Clean.
+	Durable bool
 	// Will is the last will, nil if none.
 	Will *Message
 }

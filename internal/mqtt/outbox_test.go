@@ -33,6 +33,15 @@ func (m *outboxModel) check(o *Outbox) error {
 	if got := o.Released(); !slices.Equal(got, m.released) {
 		return fmt.Errorf("released %v, want %v", got, m.released)
 	}
+	flying := o.Len() // but not what is yet to come again
+	for _, seq := range m.resend {
+		if _, ok := m.inFlight[seq]; ok {
+			flying--
+		}
+	}
+	if got := o.InFlight(); got != flying {
+		return fmt.Errorf("%d identifiers are in flight, want %d", got, flying)
+	}
 	if o.Wrapped() && len(m.ever) < 65535 {
 		return fmt.Errorf("wrapped after %d identifiers", len(m.ever))
 	}

@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -21,8 +22,16 @@ func TestValidTopic(t *testing.T) {
 		{"$SYS/broker", true},
 		{"a$b", true},
 		{"ж/日本/\U0001F600", true},
-		{"\ufeffa", true}, // 1.5.3: a BOM is a character like any other
-		{"line\nbreak", false},
+		{"\ufeffa", true},      // 1.5.3: a BOM is a character like any other
+		{"line\nbreak", false}, // 1.5.3-2 lets a receiver close the connection over control characters
+		{"\x7f", false},
+		{"a\u009fb", false},
+		{"a\u00a0b", true},
+		{"\ufdd0", false}, // a noncharacter
+		{"\ufdf0", true},
+		{"\uffff", false},
+		{"\ufffd", true},
+		{"\U0010fffe", false},
 		{strings.Repeat("x", 65535), true},
 		{strings.Repeat("x", 65536), false},
 		{"", false},
@@ -169,8 +178,10 @@ func naiveMatch(filter, topic string) bool {
 var filterGrammar = regexp.MustCompile(`(?s)^(#|(\+|[^+#/]*)(/(\+|[^+#/]*))*(/#)?)$`)
 
 func naiveValidFilter(s string) bool {
-	return s != "" && len(s) <= 65535 && utf8.ValidString(s) && !strings.Contains(s, "\x00") &&
-		filterGrammar.MatchString(s)
+	return s != "" && len(s) <= 65535 && utf8.ValidString(s) && filterGrammar.MatchString(s) &&
+		!strings.ContainsFunc(s, func(r rune) bool {
+			return unicode.IsControl(r) || unicode.Is(unicode.Noncharacter_Code_Point, r)
+		})
 }
 
 // words returns every string of at most n letters of an alphabet.
@@ -252,6 +263,17 @@ func spell(s, alphabet string) string {
 		b[i] = alphabet[int(b[i])%len(alphabet)]
 	}
 	return string(b)
+}
+
+func TestReceivable(t *testing.T) {
+	for topic, want := range map[string]bool{
+		"a/b": true, "line\nbreak": true, "\uffff": true, "/": true,
+		"": false, "a\x00": false, "a/+": false, "#": false, "\xff": false,
+	} {
+		if got := Receivable(topic); got != want {
+			t.Errorf("Receivable(%q) = %v, want %v", topic, got, want)
+		}
+	}
 }
 
 func TestLevels(t *testing.T) {

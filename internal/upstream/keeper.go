@@ -3,8 +3,6 @@ package upstream
 import (
 	"context"
 	"time"
-
-	"bridged/internal/lane"
 )
 
 const (
@@ -43,24 +41,15 @@ func (k *Keeper) Run(ctx context.Context) {
 
 func (w *Worker) tick(now time.Time) {
 	w.mu.Lock()
-	w.refill(now.Sub(w.ticked))
-	w.ticked = now
 	calls := w.subs.overdue(w, now)
 	if s := w.live; s != nil && s.established && !s.ending.Load() {
 		s.tickLocked(now)
 	}
 	w.settleLocked(now)
 	s := w.live
-	var r *lane.Reader
-	if s != nil && s.established && w.cfg.Limits.UplinkPerSecond > 0 {
-		r = s.reader
-	}
 	w.mu.Unlock()
 	w.flushSession(s)
 	call(calls)
-	if r != nil {
-		r.Pump()
-	}
 }
 
 // tickLocked keeps the session alive and notices when it is not (MQTT 3.1.1, 3.1.2.10).
@@ -88,15 +77,4 @@ func (s *session) tickLocked(now time.Time) {
 		s.pingAt, s.lastSent = now, now
 		s.append(func(b []byte) []byte { return append(b, 0xC0, 0) })
 	}
-}
-
-// pacing is the part of the cloud's rate that is used: what leaves at the right distance may arrive closer together.
-const pacing = 0.9
-
-// refill lets the cloud's rate of messages through again.
-func (w *Worker) refill(elapsed time.Duration) {
-	rate := pacing * float64(w.cfg.Limits.UplinkPerSecond)
-	w.flow.mu.Lock()
-	w.flow.tokens = min(rate, w.flow.tokens+rate*elapsed.Seconds())
-	w.flow.mu.Unlock()
 }

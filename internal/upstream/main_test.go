@@ -82,6 +82,7 @@ func base(rawURL string) Config {
 			Min: time.Millisecond, Max: 20 * time.Millisecond, RejectedMin: 10 * time.Millisecond, Stable: time.Minute,
 		},
 		Clock: time.Now,
+		Save:  func(Kept) {},
 	}
 }
 

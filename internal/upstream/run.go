@@ -143,6 +143,7 @@ func nonce() string { return rand.Text()[:credentials.NonceLength] }
 func (w *Worker) ended(f *Failure) {
 	w.mu.Lock()
 	w.endedLocked(f)
+	w.saveLocked() // what is granted here
 	var calls []func()
 	if f != nil { // otherwise the next attempt comes at once, if there is one
 		calls = w.subs.giveUpWaiting()

@@ -322,8 +322,7 @@ func (s *session) ackLocked(id uint16, qos byte) {
 	s.out = appendAck(s.out, kind, id)
 }
 
-// Ready says whether the cloud keeps up, and whether its rate allows another message; then the Keeper pumps when it
-// does. It is for the up lane.
+// Ready says whether the cloud keeps up, and its rate allows another message. It is for the up lane.
 func (s *session) Ready() bool {
 	if s.nc.Pending() >= sendReady {
 		return false
@@ -331,8 +330,8 @@ func (s *session) Ready() bool {
 	w := s.w
 	w.flow.mu.Lock()
 	defer w.flow.mu.Unlock()
-	paced := w.cfg.Limits.UplinkPerSecond > 0 && w.flow.tokens < 1
-	return !s.closed && !paced && w.flow.out.InFlight() < min(w.cfg.Limits.MaxInFlight+spareIDs, maxIDs)
+	return !s.closed && w.flow.out.InFlight() < min(w.cfg.Limits.MaxInFlight+spareIDs, maxIDs) &&
+		w.flow.pacer.ready(time.Now(), s.reader.Pump)
 }
 
 // Deliver sends a message to the cloud, within what the cloud's profile allows. It is for the up lane.
@@ -356,7 +355,7 @@ func (s *session) Deliver(d lane.Delivery) {
 		w.flow.mu.Unlock()
 		return
 	}
-	w.flow.tokens--
+	w.flow.pacer.sent()
 	var id uint16
 	if qos > 0 {
 		var fresh bool
@@ -461,6 +460,7 @@ func (s *session) close() {
 	w.flow.mu.Lock()
 	if w.flow.live == s {
 		w.flow.live = nil
+		w.flow.pacer.stop()
 		w.flow.in.Disconnected()
 		w.flow.out.Disconnected()
 	}

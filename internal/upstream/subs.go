@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bytes"
+	"maps"
 	"slices"
 	"time"
 
@@ -63,7 +64,8 @@ func (t *subscriptions) init(cfg Config) {
 	for _, s := range cfg.Subscribe {
 		t.static[s.Filter] = min(s.QoS, cfg.Limits.MaxQoS)
 	}
-	t.device = make(map[string]byte)
+	t.device = make(map[string]byte, len(cfg.Kept))
+	maps.Copy(t.device, cfg.Kept)
 	t.granted = make(map[string]grant)
 }
 
@@ -122,6 +124,7 @@ func (w *Worker) Subscribe(subs []mqtt.Subscription, done func(codes []byte)) {
 		w.mu.Unlock()
 	default:
 		codes := t.local(subs)
+		w.saveLocked()
 		w.mu.Unlock()
 		done(codes)
 	}
@@ -201,6 +204,7 @@ func (w *Worker) verdict(subs []mqtt.Subscription, ends []int, a *answer) []byte
 		}
 		codes[i] = code
 	}
+	w.saveLocked()
 	return codes
 }
 
@@ -259,6 +263,7 @@ func (w *Worker) Unsubscribe(filters []string, done func()) {
 	if a.left > 0 {
 		done = nil
 	}
+	w.saveLocked()
 	w.mu.Unlock()
 	w.flushSession(s)
 	if done != nil {

@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"crypto/tls"
+	"maps"
 	"net/url"
 	"sync"
 	"sync/atomic"
@@ -56,6 +57,10 @@ type Config struct {
 	Topics    Topics
 	Up        *lane.Lane
 	Down      Downlink
+	// Kept is what the device's durable session had subscribed to when an earlier process ended, nil if it had none.
+	Kept Kept
+	// Save is told what is to survive this process, nil for nothing, each time when that changes. It must not block.
+	Save func(Kept)
 	// MaxPacket is the largest packet to take from the cloud, in bytes.
 	MaxPacket int
 	// Slots bounds by its capacity how many of the workers that share it, those of one cloud, connect at once. Without
@@ -65,6 +70,10 @@ type Config struct {
 	Clock   func() time.Time // for signatures
 	Log     *zap.Logger
 }
+
+// Kept are the filters of a durable session, in the device's words, with the QoS it asked for. For a session without
+// filters it is empty, not nil.
+type Kept map[string]byte
 
 // Worker keeps one device's session to its cloud. See the package comment.
 type Worker struct {
@@ -100,8 +109,8 @@ type Worker struct {
 	upSince   time.Time // when the present session was established
 	pace      pace
 	subs      subscriptions
+	saved     Kept // what Save was told last
 	stopping  bool
-	ticked    time.Time // the last tick
 
 	flow flow
 }
@@ -117,7 +126,7 @@ type flow struct {
 	completing map[uint16]uint64
 	// known says that this process has connected before, foreign that the cloud may wait for PUBRELs of another one.
 	known, foreign bool
-	tokens         float64 // messages that the cloud's rate lets through now
+	pacer          pacer
 	parking        parking
 }
 
@@ -143,7 +152,10 @@ func New(cfg Config) *Worker {
 		pace:   pace{rate: cfg.Limits.Connects},
 	}
 	w.subs.init(cfg)
-	w.flow.tokens = pacing * float64(cfg.Limits.UplinkPerSecond)
+	if cfg.Kept != nil {
+		w.known, w.connect, w.saved = true, mqtt.Connect{Durable: true}, cfg.Kept
+	}
+	w.flow.pacer = newPacer(cfg.Limits.UplinkPerSecond)
 	w.flow.parking.room.L = &w.flow.mu
 	return w
 }
@@ -182,9 +194,23 @@ func (w *Worker) Connected(c mqtt.Connect) {
 	case s != nil && w.state == Draining:
 		w.setStateLocked(Online, "the device is back")
 	}
+	w.saveLocked()
 	w.mu.Unlock()
 	w.flushSession(s)
 	w.kick()
+}
+
+// saveLocked has a durable session saved if it has changed.
+func (w *Worker) saveLocked() {
+	var kept Kept
+	if w.connect.Durable {
+		kept = w.subs.device
+	}
+	if (kept == nil) == (w.saved == nil) && maps.Equal(kept, w.saved) {
+		return
+	}
+	w.saved = maps.Clone(kept)
+	w.cfg.Save(w.saved)
 }
 
 // needsWillLocked says whether CONNECT has to carry the device's will.
@@ -255,6 +281,7 @@ func (w *Worker) EndSession() {
 	if s != nil && w.reset {
 		s.endLocked(true, "the device's session has expired")
 	}
+	w.saveLocked()
 	w.mu.Unlock()
 	w.flushSession(s)
 }
