@@ -48,6 +48,7 @@ type device struct {
 	cfg      *config.Device
 	up, down *lane.Lane
 	worker   *upstream.Worker
+	drops    drops // used by sweep, and by Run after that
 }
 
 // New takes the state directory, builds everything and binds the listeners.
@@ -236,6 +237,9 @@ func (b *Bridge) Run(ctx context.Context) error {
 	stopping.Wait()
 	stopHelpers()
 	wg.Wait()
+	for _, d := range b.devices {
+		d.tellDrops(b.log, true)
+	}
 	b.reportLeft()
 	return err
 }
@@ -251,9 +255,15 @@ func (b *Bridge) sweep(ctx context.Context) {
 			for _, d := range b.devices {
 				d.up.Sweep()
 				d.down.Sweep()
+				d.tellDrops(b.log, false)
 			}
 		}
 	}
+}
+
+func (d *device) tellDrops(log *zap.Logger, end bool) {
+	counters := [2]lane.Counters{d.up.Counters(), d.down.Counters()}
+	d.drops.tell(log, d.cfg.Name, counters, time.Now(), end)
 }
 
 // reportLeft says what could not be delivered. None of it was acknowledged, so its senders still have it.

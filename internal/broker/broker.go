@@ -47,6 +47,8 @@ type Device struct {
 	Retain bool
 	// Persistent keeps messages for the device while it is away, although it connects clean.
 	Persistent bool
+	// Kept are the filters of the session that the device had when an earlier process ended, nil if it had none.
+	Kept []string
 
 	Up       Uplink
 	Down     Downlink
@@ -147,7 +149,7 @@ func New(cfg Config) (*Broker, error) {
 		links:   make(map[*link]struct{}),
 	}
 	for _, d := range cfg.Devices {
-		b.devices[d.Name] = &device{Device: d, b: b}
+		b.devices[d.Name] = newDevice(b, d)
 	}
 	var err error
 	if b.logins, err = newLogins(cfg.Devices, b.devices); err != nil {

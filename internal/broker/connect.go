@@ -37,6 +37,7 @@ type request struct {
 func (r *request) session(resumed bool) mqtt.Connect {
 	c := mqtt.Connect{Clean: r.expiry == 0 && !resumed}
 	c.Reset = r.fresh && !c.Clean
+	c.Durable = r.expiry == forever
 	if r.will != nil && !r.will.held {
 		c.Will = &r.will.message
 	}

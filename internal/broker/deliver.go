@@ -42,14 +42,21 @@ func (l *link) Deliver(d lane.Delivery) {
 	}
 	var id uint16
 	if m.QoS > 0 {
+		var fresh, release bool
 		s.mu.Lock()
 		ok := s.link == l // otherwise the lane has taken the message back
 		if ok {
-			id, _, ok = s.out.Assign(d.Seq)
+			id, fresh, ok = s.out.Assign(d.Seq)
+			release = m.QoS == 2 && fresh && s.foreign && !s.out.Wrapped()
 		}
 		s.mu.Unlock()
 		if !ok {
 			return
+		}
+		if release {
+			// An earlier process may have left this identifier between PUBREC and PUBREL. The device would take the new
+			// message for that one.
+			l.out = appendAck(l.out, pubrel, id)
 		}
 	}
 	l.out = slices.Grow(l.out, size)

@@ -34,6 +34,18 @@ const (
 	windowBytes    = 128 << 10
 )
 
+func newDevice(b *Broker, cfg Device) *device {
+	d := &device{Device: cfg, b: b}
+	if cfg.Kept != nil {
+		d.session = newSession()
+		d.session.foreign = true
+		for _, f := range cfg.Kept {
+			d.session.subscribed(f)
+		}
+	}
+	return d
+}
+
 // enter makes l the device's link, in place of any other, with the session that l asked for. If l has ended meanwhile,
 // or was overtaken by a still later one, it does nothing but end l: mochi's next write fails then.
 func (d *device) enter(l *link) {
@@ -51,7 +63,7 @@ func (d *device) enter(l *link) {
 	}
 	connect := l.req.session(resumed)
 	if !resumed {
-		d.session = &session{room: make(chan struct{}, 1)}
+		d.session = newSession()
 		if (connect.Clean || connect.Reset) && !d.Persistent {
 			d.Down.Hold(false) // drops what was held for an earlier session
 		}

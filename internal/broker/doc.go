@@ -12,19 +12,21 @@
 // session is the MQTT session's state and outlives links if the device asked for that.
 //
 // Upward, the link's reader offers each message to the up lane; the acknowledgement is written when the lane has
-// settled it. When the lane is full the reader waits, and the device with it. Downward, the link is the down lane's
-// consumer.
+// settled it. When the lane is full the link parks a few messages and goes on reading, so that the device's pings are
+// answered, its acknowledgements count, and its end is noticed. When no more can be parked the reader waits, and the
+// device with it. What is still parked when the link ends is forgotten: the device, which got no acknowledgement,
+// repeats it. Downward, the link is the down lane's consumer.
 //
 // # Known gaps
 //
 // MQTT 3.1 allows DUP on SUBSCRIBE, UNSUBSCRIBE and PUBREL; mochi takes it for a malformed packet and the connection
-// ends. While a device waits for room in its up lane it gets no answer to PINGREQ, and that it has vanished is noticed
-// when there is room, or when it connects again.
+// ends. While a device waits because no more can be parked it gets no answer to PINGREQ, and that it has vanished is
+// noticed when there is room, or when it connects again.
 //
 // # Concurrency
 //
 // Each link has one goroutine that reads, and mochi one that does nothing. Writing never blocks (package netconn), so
 // whoever has something to send writes it there and then. Locks are taken in the order device.mu, session.mu, link.mu.
 // device.mu is held over calls to lanes and to Upstream, which call back into sessions and links but never into a
-// device; the other two are never held over such calls.
+// device; the other two are never held over such calls, and neither is parking.mu, under which no other is taken.
 package broker

@@ -40,6 +40,8 @@ type link struct {
 
 	out []byte // what Deliver has encoded; belongs to whoever runs the lane's reader
 
+	parking parking // messages for the up lane
+
 	closed chan struct{} // closed by end
 	done   chan struct{} // closed when the link has left its device
 
@@ -54,12 +56,13 @@ func newLink(b *Broker, c *net.TCPConn, config *tls.Config) (*link, error) {
 		return nil, err
 	}
 	l := &link{
-		Conn:   nc,
-		nc:     nc,
-		b:      b,
-		giveUp: time.Now().Add(b.cfg.ConnectTimeout),
-		closed: make(chan struct{}),
-		done:   make(chan struct{}),
+		Conn:    nc,
+		nc:      nc,
+		b:       b,
+		giveUp:  time.Now().Add(b.cfg.ConnectTimeout),
+		parking: parking{room: make(chan struct{}, 1)},
+		closed:  make(chan struct{}),
+		done:    make(chan struct{}),
 	}
 	if addr, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 		addr := addr.AddrPort()
@@ -129,6 +132,7 @@ func (l *link) finish(e ending) {
 	}
 	_ = l.Conn.Close() // what matters is e
 	if l.session != nil {
+		l.unpark()
 		l.device.leave(l, e.graceful)
 		l.b.log.Info("device disconnected", l.fields(zap.Bool("graceful", e.graceful), zap.NamedError("err", e.err))...)
 	} else {

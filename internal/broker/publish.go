@@ -27,8 +27,7 @@ func (l *link) publish(pk *packets.Packet) error {
 		}
 	}
 	if m.QoS == 0 {
-		l.device.Up.Offer(m, nil, 0)
-		return nil
+		return l.offer(m, 0)
 	}
 	s := l.session
 	s.mu.Lock()
@@ -40,23 +39,6 @@ func (l *link) publish(pk *packets.Packet) error {
 	case mqtt.Received:
 		l.acknowledge(m.QoS, pk.PacketID)
 	case mqtt.Repeated: // the acknowledgement will follow
-	}
-	return nil
-}
-
-// offer hands a message to the up lane. While that is full it waits, and so does the device, which is not read
-// meanwhile.
-func (l *link) offer(m mqtt.Message, token mqtt.Token) error {
-	s := l.session
-	for !l.device.Up.Offer(m, s, token) {
-		select {
-		case <-s.room:
-		case <-l.closed:
-			s.mu.Lock()
-			s.in.Forget(token) // the device will repeat it
-			s.mu.Unlock()
-			return packets.ErrRejectPacket
-		}
 	}
 	return nil
 }

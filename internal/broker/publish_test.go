@@ -146,46 +146,6 @@ func TestAbandonedSession(t *testing.T) {
 	c.acked(packets.Puback, 1)
 }
 
-// A full lane pauses the device that fills it, and nobody else.
-func TestFullLanePauses(t *testing.T) {
-	const room = 3
-	o := options{up: lane.Config{MaxMessages: room}}
-	r := start(t, o, plain("dev"), plain("other"))
-	cl := r.clouds["dev"]
-	cl.detach()
-	c, _ := r.connect(4, "dev")
-	for i := range 2 * room {
-		c.publish("t", fmt.Sprint(i), 1, uint16(i+1))
-	}
-	until(t, "the lane is full", func() bool { return cl.up.Counters().Queued == room })
-	c.send(&packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pingreq}})
-	c.silent() // it is not read
-
-	other, _ := r.connect(4, "other")
-	other.publish("t", "m", 1, 1)
-	other.acked(packets.Puback, 1)
-
-	cl.attach()
-	for next, pong := uint16(1), false; next <= 2*room || !pong; { // the answer to PINGREQ may overtake some
-		pk, err := c.receive(patience)
-		switch {
-		case err != nil:
-			t.Fatal(err)
-		case pk.FixedHeader.Type == packets.Pingresp:
-			pong = true
-		case pk.FixedHeader.Type == packets.Puback && pk.PacketID == next:
-			next++
-		default:
-			t.Fatalf("got %s %d", packets.PacketNames[pk.FixedHeader.Type], pk.PacketID)
-		}
-	}
-	for i, d := range cl.receive(2 * room) {
-		if string(d.Message.Payload) != fmt.Sprint(i) {
-			t.Errorf("message %d is %q", i, d.Message.Payload)
-		}
-	}
-}
-
 // A device that is paused can be taken over, and the message that was not taken is not lost: it is repeated.
 func TestTakeoverWhilePaused(t *testing.T) {
 	r := start(t, options{up: lane.Config{MaxMessages: 1}}, plain("dev"))
@@ -215,20 +175,6 @@ func TestTakeoverWhilePaused(t *testing.T) {
 			t.Errorf("message %d is %q, want %q", i, d.Message.Payload, want)
 		}
 	}
-}
-
-// A broker that stops does not wait for room.
-func TestStopWhilePaused(t *testing.T) {
-	r := start(t, options{up: lane.Config{MaxMessages: 1}}, plain("dev"))
-	cl := r.clouds["dev"]
-	cl.detach()
-	c, _ := r.connect(4, "dev")
-	c.publish("t", "one", 1, 1)
-	c.publish("t", "two", 1, 2)
-	until(t, "the lane is full", func() bool { return cl.up.Counters().Queued == 1 })
-	r.stop()
-	c.closed()
-	cl.expect("connected", "disconnected true")
 }
 
 func TestPublishViolations(t *testing.T) {

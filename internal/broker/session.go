@@ -10,7 +10,7 @@ import (
 // session is an MQTT session's state (MQTT 3.1.1, 4.1), and the source of the device's messages in the up lane. One
 // that was abandoned has no link any more, and nothing is sent for it.
 type session struct {
-	room chan struct{} // holds one: the up lane has room again
+	foreign bool // it was begun by an earlier process; set once
 
 	mu      sync.Mutex // protects the following fields
 	link    *link      // nil while the device is away
@@ -18,6 +18,8 @@ type session struct {
 	out     mqtt.Outbox
 	filters map[string]struct{} // that were granted
 }
+
+func newSession() *session { return &session{} }
 
 // Settled implements lane.Source: the message may be acknowledged.
 func (s *session) Settled(t mqtt.Token, _ lane.Outcome) {
@@ -30,11 +32,14 @@ func (s *session) Settled(t mqtt.Token, _ lane.Outcome) {
 	}
 }
 
-// Room implements lane.Source: the up lane may take the message that it refused.
+// Room implements lane.Source: the up lane may take the message that it refused. That is parked with the link, unless
+// the device has left since.
 func (s *session) Room() {
-	select {
-	case s.room <- struct{}{}:
-	default:
+	s.mu.Lock()
+	l := s.link
+	s.mu.Unlock()
+	if l != nil {
+		l.parking.retry(l.take)
 	}
 }
 

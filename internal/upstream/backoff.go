@@ -18,7 +18,7 @@ type Backoff struct {
 
 // DefaultBackoff is what is used unless told otherwise.
 var DefaultBackoff = Backoff{
-	Min: time.Second, Max: 2 * time.Minute, RejectedMin: 30 * time.Second, Stable: time.Minute,
+	Min: time.Second, Max: 2 * time.Minute, RejectedMin: 30 * time.Second, Stable: 10 * time.Second,
 }
 
 // delay is how long to wait after so many failures in a row, the last of the given class.

@@ -6,9 +6,11 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
+	"syscall"
 
 	"github.com/gorilla/websocket"
 
@@ -80,6 +82,9 @@ func dialFailure(err error, resp *http.Response) *Failure {
 		return fail(ClassTLS, Dialing, err, "the cloud refused the TLS handshake: check the client certificate")
 	case errors.As(err, &record):
 		return fail(ClassTLS, Dialing, err, "the cloud does not speak TLS at this port: is it ws:// instead of wss://?")
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
+		return fail(ClassNetwork, Dialing, err,
+			"the other side closed the connection during the handshake: check the port, and ws:// or wss:// of url")
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
 		return fail(ClassNetwork, Dialing, err, "no answer in time")
 	}
@@ -112,10 +117,10 @@ func connackFailure(code byte) *Failure {
 		return fail(ClassThrottled, Connecting, nil, "the cloud is not available now (CONNACK 3)")
 	case 4:
 		return fail(ClassRejected, Connecting, nil, "the cloud does not accept user name or password (CONNACK 4): "+
-			"check the secret, and the gateway's clock")
+			"check the device's secret or password and, if the login is signed, the gateway's clock")
 	case 5:
 		return fail(ClassRejected, Connecting, nil, "the cloud does not authorise this device (CONNACK 5): "+
-			"check that it exists, is enabled, and its secret")
+			"check that the cloud knows it under this name, that it is enabled, and its secret or password")
 	}
 	return fail(ClassProtocol, Connecting, nil, "the cloud refused with the unknown code %d in CONNACK", code)
 }

@@ -45,6 +45,19 @@ func TestFailures(t *testing.T) {
 			conf.ServerName = "elsewhere.example"
 			wss(c, cfg, conf)
 		}, ClassTLS, "another name"},
+		{"closed during the handshake", func(t *testing.T, _ *cloudsim.Cloud, cfg *Config) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = l.Close() })
+			go func() {
+				if c, err := l.Accept(); err == nil {
+					_ = c.Close()
+				}
+			}()
+			cfg.URL.Host = l.Addr().String()
+		}, ClassNetwork, "during the handshake"},
 		{"wss to a ws port", func(_ *testing.T, c *cloudsim.Cloud, cfg *Config) {
 			cfg.URL.Scheme, cfg.TLS = "wss", trusted(c)
 		}, ClassTLS, "does not speak TLS"},

@@ -1,0 +1,54 @@
+package bridge
+
+import (
+	"time"
+
+	"go.uber.org/zap"
+
+	"bridged/internal/lane"
+)
+
+// dropEvery is how often the log tells of a device's messages that are dropped for the same reason again and again.
+const dropEvery = 10 * time.Minute
+
+// drops tells the log what lanes have dropped. One goroutine uses it at a time.
+type drops struct {
+	told [2]map[lane.Reason]toldDrop // up and down
+}
+
+type toldDrop struct {
+	count uint64
+	at    time.Time
+}
+
+var directions = [2]string{"up", "down"}
+
+// expected are reasons that belong to normal operation: a device without a session gets no messages while it is away.
+var expected = map[lane.Reason]bool{lane.NoSession: true, lane.SessionEnded: true, lane.QoS0Away: true}
+
+// tell logs what has been dropped since it was told last; all of it at the end.
+func (d *drops) tell(log *zap.Logger, device string, counters [2]lane.Counters, now time.Time, end bool) {
+	for dir, c := range counters {
+		for _, reason := range lane.Reasons() {
+			old := d.told[dir][reason]
+			n := c.Dropped[reason] - old.count
+			if n == 0 || expected[reason] || !end && old.count > 0 && now.Sub(old.at) < dropEvery {
+				continue
+			}
+			if d.told[dir] == nil {
+				d.told[dir] = make(map[lane.Reason]toldDrop)
+			}
+			d.told[dir][reason] = toldDrop{count: c.Dropped[reason], at: now}
+			log.Warn("messages dropped", zap.String("device", device), zap.String("direction", directions[dir]),
+				zap.Stringer("reason", reason), zap.Uint64("count", n), zap.String("remedy", remedies[reason]))
+		}
+	}
+}
+
+// remedies say what can be done.
+var remedies = map[lane.Reason]string{
+	lane.QueueFull:  "see on_full, max_messages and max_bytes of queue, and limits.memory",
+	lane.Expired:    "see queue.max_age; MQTT 5 devices set an expiry themselves",
+	lane.TooLarge:   "see limits.max_payload of the cloud, queue.max_bytes, and what the device takes",
+	lane.TopicLimit: "see limits.max_topic_bytes and limits.max_topic_levels of the cloud",
+}
