@@ -32,11 +32,12 @@ func TestSessionPresent(t *testing.T) {
 		events  []string
 		asked   mqtt.Connect // of the last
 	}{
-		"3.1.1 clean":   {4, changes{clean, clean}, []bool{false, false}, nil, mqtt.Connect{Clean: true}},
-		"3.1.1 kept":    {4, changes{persistent, persistent}, []bool{false, true}, nil, mqtt.Connect{Durable: true}},
-		"3.1.1 cleaned": {4, changes{persistent, clean, persistent}, []bool{false, false, false}, nil, mqtt.Connect{Durable: true}},
-		"5 kept":        {5, changes{expiry(100), expiry(100)}, []bool{false, true}, nil, mqtt.Connect{}},
-		"5 fresh":       {5, changes{expiry(100), fresh}, []bool{false, false}, nil, mqtt.Connect{Reset: true}},
+		"3.1.1 clean": {4, changes{clean, clean}, []bool{false, false}, nil, mqtt.Connect{Clean: true}},
+		"3.1.1 kept":  {4, changes{persistent, persistent}, []bool{false, true}, nil, mqtt.Connect{Durable: true}},
+		"3.1.1 cleaned": {4, changes{persistent, clean, persistent}, []bool{false, false, false}, nil,
+			mqtt.Connect{Durable: true}},
+		"5 kept":  {5, changes{expiry(100), expiry(100)}, []bool{false, true}, nil, mqtt.Connect{}},
+		"5 fresh": {5, changes{expiry(100), fresh}, []bool{false, false}, nil, mqtt.Connect{Reset: true}},
 		"5 resumed to end": {5, changes{expiry(100), expiry(0), expiry(100)}, []bool{false, true, false},
 			[]string{"connected", "disconnected true", "connected", "disconnected true", "session ended", "connected"},
 			mqtt.Connect{}},

@@ -49,7 +49,8 @@ func (b *Budget) wait(l *Lane) bool {
 	return false
 }
 
-// roomyLocked is short of the limit by the largest message that the limit lets in, so that a lane that is called finds room.
+// roomyLocked is short of the limit by the largest message that the limit lets in, so that a lane that is called
+// finds room.
 func (b *Budget) roomyLocked() bool { return b.used < b.limit-b.limit/8 }
 
 // free gives size bytes back and returns the lanes that may try again.

@@ -27,7 +27,9 @@ const (
 	reasons
 )
 
-var reasonNames = [reasons]string{"", "queue_full", "expired", "too_large", "topic_limit", "no_session", "session_ended", "qos0_away"}
+var reasonNames = [reasons]string{
+	"", "queue_full", "expired", "too_large", "topic_limit", "no_session", "session_ended", "qos0_away",
+}
 
 // String is the reason's name in logs, metrics and the status.
 func (r Reason) String() string {

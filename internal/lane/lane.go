@@ -137,8 +137,8 @@ func (l *Lane) Offer(m mqtt.Message, from Source, t mqtt.Token) bool {
 }
 
 // admitLocked decides whether a message is queued (0, true), dropped (reason, true) or not taken (0, false); in the
-// first case it makes room and reserves memory. An empty lane may always take a message: however much memory other lanes
-// hold, a device whose cloud is well goes on.
+// first case it makes room and reserves memory. An empty lane may always take a message: however much memory other
+// lanes hold, a device whose cloud is well goes on.
 func (l *Lane) admitLocked(m *mqtt.Message) (Reason, bool) {
 	size := m.Size()
 	switch {
@@ -175,7 +175,8 @@ func (l *Lane) admitLocked(m *mqtt.Message) (Reason, bool) {
 
 // fitsLocked says whether the lane's own bounds let a message of this size in.
 func (l *Lane) fitsLocked(size int64) bool {
-	return (l.cfg.MaxMessages == 0 || l.live < l.cfg.MaxMessages) && (l.cfg.MaxBytes == 0 || l.bytes+size <= l.cfg.MaxBytes)
+	return (l.cfg.MaxMessages == 0 || l.live < l.cfg.MaxMessages) &&
+		(l.cfg.MaxBytes == 0 || l.bytes+size <= l.cfg.MaxBytes)
 }
 
 // refuseLocked drops a message that was not queued. Its report still waits for those of the messages before it.
@@ -254,64 +255,6 @@ func (l *Lane) trimLocked() {
 		l.q.pop()
 	}
 	l.cursor = max(l.cursor, l.q.first())
-}
-
-// roomLocked queues the calls to the sources that were refused.
-func (l *Lane) roomLocked() {
-	for _, s := range l.blocked {
-		l.calls = append(l.calls, call{from: s})
-	}
-	l.blocked = nil
-}
-
-// call is a call to a source, or to another lane that waits for memory.
-type call struct {
-	from    Source
-	token   mqtt.Token
-	outcome Outcome // 0: there is room
-	other   *Lane
-}
-
-// unlockAndCall unlocks the lane and makes the calls that are due, unless another goroutine is at it.
-func (l *Lane) unlockAndCall() {
-	if l.calling || len(l.calls) == 0 {
-		l.mu.Unlock()
-		return
-	}
-	l.calling = true
-	var spare []call
-	for len(l.calls) > 0 {
-		batch := l.calls
-		l.calls = spare
-		l.mu.Unlock()
-		for i, c := range batch {
-			switch {
-			case c.other != nil:
-				c.other.wake()
-			case c.outcome == 0:
-				c.from.Room()
-			default:
-				c.from.Settled(c.token, c.outcome)
-			}
-			batch[i] = call{}
-		}
-		spare = batch[:0]
-		l.mu.Lock()
-	}
-	l.calls = nil
-	if cap(spare) <= 64 {
-		l.calls = spare
-	}
-	l.calling = false
-	l.mu.Unlock()
-}
-
-// wake has the sources that were refused try again, now that there is memory. The calls are the lane's own, so that they do
-// not run beside others of its.
-func (l *Lane) wake() {
-	l.mu.Lock()
-	l.roomLocked()
-	l.unlockAndCall()
 }
 
 // Sweep drops what has become too old. It is called now and then, for lanes whose consumer is away.

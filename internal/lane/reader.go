@@ -92,8 +92,8 @@ func (r *Reader) Detach(hold bool) {
 	l.unlockAndCall()
 }
 
-// Hold says whether the lane holds messages while no consumer is attached. Turning it off drops what is queued, unless a
-// consumer is attached.
+// Hold says whether the lane holds messages while no consumer is attached. Turning it off drops what is queued,
+// unless a consumer is attached.
 func (l *Lane) Hold(hold bool) {
 	l.mu.Lock()
 	if l.reader == nil {
@@ -117,8 +117,8 @@ func (l *Lane) holdLocked(hold bool) {
 	l.trimLocked()
 }
 
-// Pump delivers what may be delivered. If another goroutine is delivering, that one goes on for this call too. The caller
-// must not hold a lock that the consumer's or a source's methods take.
+// Pump delivers what may be delivered. If another goroutine is delivering, that one goes on for this call too. The
+// caller must not hold a lock that the consumer's or a source's methods take.
 func (r *Reader) Pump() {
 	l := r.l
 	l.mu.Lock()

@@ -77,8 +77,8 @@ func (r *ring) push(e entry) *entry {
 	return p
 }
 
-// compact takes out the spent entries. One message that the far side never acknowledges would otherwise keep a place for
-// each that comes after it.
+// compact takes out the spent entries. One message that the far side never acknowledges would otherwise keep a place
+// for each that comes after it.
 func (r *ring) compact() {
 	kept := 0
 	for i := range r.n {

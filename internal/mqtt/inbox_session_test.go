@@ -16,7 +16,7 @@ import (
 func TestInboxSession(t *testing.T) {
 	for _, reboots := range []bool{false, true} {
 		t.Run(fmt.Sprintf("reboots=%v", reboots), func(t *testing.T) {
-			for range 300 {
+			for range 150 {
 				seed := rand.Uint64()
 				if err := newSessionSim(seed, reboots).run(); err != nil {
 					t.Fatalf("seed %#x: %v", seed, err)

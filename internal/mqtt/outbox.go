@@ -125,8 +125,8 @@ func (o *Outbox) Released() []uint16 { return o.released }
 // Len is how many identifiers are in use.
 func (o *Outbox) Len() int { return len(o.entries) }
 
-// InFlight is how many identifiers are in use on the present connection: those of messages that are yet to come again do
-// not count.
+// InFlight is how many identifiers are in use on the present connection: those of messages that are yet to come again
+// do not count.
 func (o *Outbox) InFlight() int {
 	n := len(o.entries)
 	for _, seq := range o.again {

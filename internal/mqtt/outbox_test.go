@@ -49,7 +49,7 @@ func (m *outboxModel) check(o *Outbox) error {
 }
 
 func TestOutboxModel(t *testing.T) {
-	for range 100 {
+	for range 40 {
 		seed := rand.Uint64()
 		if err := runOutboxModel(seed); err != nil {
 			t.Fatalf("seed %#x: %v", seed, err)

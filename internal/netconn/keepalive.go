@@ -5,8 +5,5 @@ import (
 	"time"
 )
 
-func keepalive(c *net.TCPConn) error {
-	return c.SetKeepAliveConfig(net.KeepAliveConfig{
-		Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3,
-	})
-}
+// keepalive is for idle connections. Where something is sent, the watch finds out earlier.
+var keepalive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}

@@ -1,9 +1,9 @@
 // Package netconn wraps TCP connections so that writing to them never blocks.
 //
-// Messages for one side of the bridge are written by goroutines that serve the other side. A Conn keeps a peer that does
-// not read from holding them up: Write hands the kernel what it takes and keeps the rest, which a goroutine that lives
-// only as long as there is a rest writes out. How much may be kept is bounded: senders look at Pending before they go on,
-// and a peer that lets even the bound run over, or takes nothing for too long, loses the connection.
+// Messages for one side of the bridge are written by goroutines that serve the other side. A Conn keeps a peer that
+// does not read from holding them up: Write hands the kernel what it takes and keeps the rest, which a goroutine that
+// lives only as long as there is a rest writes out. How much may be kept is bounded: senders look at Pending before
+// they go on, and a peer that lets even the bound run over, or takes nothing for too long, loses the connection.
 package netconn
 
 import (
@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -22,7 +23,8 @@ var ErrSlow = errors.New("the peer does not read what is sent to it")
 type Options struct {
 	// Limit is how many bytes may wait for the peer. A Write beyond it ends the connection with ErrSlow.
 	Limit int
-	// Stall is how long the peer may take nothing at all before the connection is ended.
+	// Stall is how long the peer may take nothing at all, though there is something to take, before the connection is
+	// ended with ErrSlow; a quarter more at most. That is how a peer that vanished is noticed, too.
 	Stall time.Duration
 }
 
@@ -34,6 +36,7 @@ type Conn struct {
 	opts    Options
 	raw     syscall.RawConn
 	attempt func(fd uintptr) bool // writes c.p to the socket, once
+	sent    atomic.Int64          // bytes that the kernel took
 
 	mu       sync.Mutex // protects the following fields; held over system calls that do not block, only
 	p        []byte     // argument of attempt
@@ -41,12 +44,17 @@ type Conn struct {
 	errno    error
 	waiting  []byte // what the drainer has yet to fetch
 	spare    []byte // a buffer for waiting, to use again
-	writing  int    // bytes that the drainer is writing
+	writing  int    // bytes that the drainer has fetched and not written
 	draining bool
 	err      error // why writing ended
 	onDrain  func()
 	drained  sync.Cond
-	wg       sync.WaitGroup // the drainer
+	wg       sync.WaitGroup // the drainer and the watch
+
+	watching bool // the timer is armed, or check is running
+	timer    *time.Timer
+	taken    int64     // bytes that the peer had taken
+	takenAt  time.Time // at this time, when it last took some
 }
 
 // New wraps a TCP connection and turns on TCP keepalive, so that a peer that vanished is noticed on an idle connection.
@@ -55,20 +63,20 @@ func New(c *net.TCPConn, opts Options) (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("socket of %s: %w", c.RemoteAddr(), err)
 	}
-	if err := tune(c, opts.Stall); err != nil {
-		return nil, fmt.Errorf("socket options of %s: %w", c.RemoteAddr(), err)
+	if err := c.SetKeepAliveConfig(keepalive); err != nil {
+		return nil, fmt.Errorf("keepalive of %s: %w", c.RemoteAddr(), err)
 	}
 	conn := &Conn{Conn: c, opts: opts, raw: raw}
 	conn.drained.L = &conn.mu
 	conn.attempt = func(fd uintptr) bool {
-		conn.n, conn.errno = syscall.Write(int(fd), conn.p)
+		conn.n, conn.errno = conn.write(fd, conn.p)
 		return true
 	}
 	return conn, nil
 }
 
-// OnDrain sets a function that is called, on a goroutine of its own, each time when the peer has taken everything after
-// some of it had to wait.
+// OnDrain sets a function that is called, on a goroutine of its own, each time when nothing is pending any more after
+// something was. A call may begin before an earlier one has returned.
 func (c *Conn) OnDrain(f func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -81,6 +89,9 @@ func (c *Conn) Write(p []byte) (int, error) {
 	defer c.mu.Unlock()
 	if c.err != nil {
 		return 0, c.err
+	}
+	if len(p) > 0 {
+		c.watchLocked()
 	}
 	rest := p
 	if !c.draining {
@@ -106,22 +117,30 @@ func (c *Conn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// write is one system call, which takes n bytes of p.
+func (c *Conn) write(fd uintptr, p []byte) (n int, errno error) {
+	if n, errno = syscall.Write(int(fd), p); errno != nil {
+		return 0, errno
+	}
+	c.sent.Add(int64(n))
+	return n, nil
+}
+
 // tryLocked gives the kernel what it takes of p without waiting and returns the rest.
 func (c *Conn) tryLocked(p []byte) (rest []byte, err error) {
 	for len(p) > 0 {
 		c.p = p
-		if err := c.raw.Write(c.attempt); err != nil {
+		err := c.raw.Write(c.attempt)
+		c.p = nil
+		if err != nil {
 			return nil, err
 		}
-		c.p = nil
-		switch {
-		case c.errno == nil:
-			p = p[c.n:]
-		case errors.Is(c.errno, syscall.EAGAIN):
+		p = p[c.n:]
+		if errors.Is(c.errno, syscall.EAGAIN) {
 			return p, nil
-		case errors.Is(c.errno, syscall.EINTR):
-		default:
-			return nil, &net.OpError{Op: "write", Net: "tcp", Addr: c.RemoteAddr(), Err: c.errno}
+		}
+		if err := c.writeError(c.errno); err != nil {
+			return nil, err
 		}
 	}
 	return nil, nil
@@ -134,13 +153,17 @@ func (c *Conn) drain() {
 	for len(c.waiting) > 0 && c.err == nil {
 		buf := c.waiting
 		c.waiting, c.writing = c.spare[:0], len(buf)
-		c.mu.Unlock()
-		err := c.writeOut(buf)
-		c.mu.Lock()
-		c.spare, c.writing = buf, 0
-		if err != nil {
-			c.failLocked(err)
+		for c.writing > 0 && c.err == nil {
+			rest := buf[len(buf)-c.writing:]
+			c.mu.Unlock()
+			n, err := c.writeSome(rest)
+			c.mu.Lock()
+			c.writing -= n
+			if err != nil {
+				c.failLocked(err)
+			}
 		}
+		c.spare, c.writing = buf, 0
 	}
 	c.draining = false
 	c.waiting, c.spare = nil, nil
@@ -155,26 +178,32 @@ func (c *Conn) drain() {
 	}
 }
 
-// writeOut writes in pieces, so that the deadline is one for progress, not for the whole.
-func (c *Conn) writeOut(buf []byte) error {
-	const piece = 16 << 10
-	for len(buf) > 0 {
-		if err := c.Conn.SetWriteDeadline(time.Now().Add(c.opts.Stall)); err != nil {
-			return err
-		}
-		n, err := c.Conn.Write(buf[:min(len(buf), piece)])
-		if err != nil {
-			return err
-		}
-		buf = buf[n:]
+// writeSome waits until the kernel takes some of p.
+func (c *Conn) writeSome(p []byte) (n int, err error) {
+	var errno error
+	err = c.raw.Write(func(fd uintptr) bool {
+		n, errno = c.write(fd, p)
+		return !errors.Is(errno, syscall.EAGAIN)
+	})
+	if err == nil {
+		err = c.writeError(errno)
 	}
-	return c.Conn.SetWriteDeadline(time.Time{})
+	return n, err
+}
+
+// writeError says what ends the connection.
+func (c *Conn) writeError(errno error) error {
+	if errno == nil || errors.Is(errno, syscall.EINTR) {
+		return nil
+	}
+	return &net.OpError{Op: "write", Net: "tcp", Addr: c.RemoteAddr(), Err: errno}
 }
 
 // failLocked ends the connection; the reader notices by its own error.
 func (c *Conn) failLocked(err error) {
 	if c.err == nil {
 		c.err = err
+		c.unwatchLocked()
 		_ = c.Conn.Close() // what matters is err
 	}
 }
@@ -221,6 +250,7 @@ func (c *Conn) Close() error {
 	c.mu.Lock()
 	if c.err == nil {
 		c.err = net.ErrClosed
+		c.unwatchLocked()
 	}
 	c.mu.Unlock()
 	return c.Conn.Close()
