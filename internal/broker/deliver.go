@@ -44,7 +44,8 @@ func (l *link) Deliver(d lane.Delivery) {
 	if m.QoS > 0 {
 		var fresh, release bool
 		s.mu.Lock()
-		ok := s.link == l // otherwise the lane has taken the message back
+		// Otherwise the lane has taken the message back, or the device has it and its PUBREL was sent again.
+		ok := s.link == l && !s.out.Received(d.Seq)
 		if ok {
 			id, fresh, ok = s.out.Assign(d.Seq)
 			release = m.QoS == 2 && fresh && s.foreign && !s.out.Wrapped()
@@ -90,7 +91,8 @@ func (l *link) puback(id uint16) {
 	}
 }
 
-// pubrec makes the device the owner of a QoS 2 message.
+// pubrec releases a QoS 2 message that the device has. It is the device's when PUBCOMP comes: until then the device may
+// not have passed it on.
 func (l *link) pubrec(pk *packets.Packet) {
 	if pk.ReasonCode >= packets.ErrUnspecifiedError.Code {
 		l.puback(pk.PacketID) // refused, which ends it as well (MQTT 5, 4.3.3)
@@ -98,19 +100,18 @@ func (l *link) pubrec(pk *packets.Packet) {
 	}
 	s := l.session
 	s.mu.Lock()
-	seq, ok := s.out.Receive(pk.PacketID)
+	s.out.Receive(pk.PacketID)
 	s.mu.Unlock()
 	l.respond(pubrel, pk.PacketID)
-	if ok {
-		l.reader.Done(seq)
-	}
 }
 
 // pubcomp ends the delivery of a QoS 2 message to the device.
 func (l *link) pubcomp(id uint16) {
 	s := l.session
 	s.mu.Lock()
-	s.out.Complete(id)
+	seq, ok := s.out.Complete(id)
 	s.mu.Unlock()
-	l.reader.Pump() // its identifier may have been what was missing
+	if ok {
+		l.reader.Done(seq)
+	}
 }

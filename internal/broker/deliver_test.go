@@ -100,6 +100,11 @@ func TestIdentifiersOfBothDirections(t *testing.T) {
 		c.acked(packets.Pubrel, 4)
 		c.ack(packets.Pubrel, 2)
 		c.acked(packets.Pubcomp, 2)
+		if got := cl.down.Counters(); got.Delivered != n/2 {
+			t.Errorf("%d delivered before PUBCOMP, want %d", got.Delivered, n/2)
+		}
+		c.ack(packets.Pubcomp, 2)
+		c.ack(packets.Pubcomp, 4)
 		until(t, "everything is delivered", func() bool { return cl.down.Counters().Delivered == n })
 	})
 }

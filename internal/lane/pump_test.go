@@ -58,6 +58,36 @@ func (c *creditor) grant() {
 	}
 }
 
+// TestPumpWhilePumping becomes ready at the worst moments: after the lane has asked and before it has heard the
+// answer, and after it has heard.
+func TestPumpWhilePumping(t *testing.T) {
+	for _, where := range []string{"ready", "flush"} {
+		l, s, c := New(Config{Hold: true}), new(source), new(consumer)
+		r := l.Attach(c, Window{})
+		ready := true
+		c.onReady = func() bool {
+			if was := ready; was || where == "flush" {
+				return was
+			}
+			ready = true
+			r.Pump()
+			return false
+		}
+		c.onDeliver = func(Delivery) { ready = false }
+		c.onFlush = func() {
+			if !ready {
+				ready = true
+				r.Pump()
+			}
+		}
+		for n := 1; n <= 3; n++ {
+			offer(t, l, s, n, 1, 0)
+		}
+		within(t, where, r.Start)
+		wantDelivered(t, c, 1, 2, 3)
+	}
+}
+
 // TestNoLostPump lets the last credit, the last message and a Pump under way meet in every way.
 func TestNoLostPump(t *testing.T) {
 	const rounds, messages = 1500, 4

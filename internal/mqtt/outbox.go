@@ -12,6 +12,7 @@ import (
 type Outbox struct {
 	ids      map[uint64]uint16 // by sequence number, published and not acknowledged
 	entries  map[uint16]uint64 // the reverse, and what is reserved or released
+	received map[uint64]uint16 // by sequence number, what is released
 	released []uint16          // QoS 2: PUBREC came, PUBREL was sent, PUBCOMP is awaited; in that order
 	again    []uint64          // sequence numbers that are to come again, in order; see Disconnected
 	last     uint16
@@ -104,18 +105,37 @@ func (o *Outbox) Receive(id uint16) (seq uint64, ok bool) {
 	if ok {
 		o.entries[id] = released
 		o.released = append(o.released, id)
+		if o.received == nil {
+			o.received = make(map[uint64]uint16)
+		}
+		o.received[seq] = id
 	}
 	return seq, ok
 }
 
-// Complete handles PUBCOMP.
-func (o *Outbox) Complete(id uint16) {
+// Received says whether PUBREC came for a message: it is not to be published again.
+func (o *Outbox) Received(seq uint64) bool {
+	_, ok := o.received[seq]
+	return ok
+}
+
+// Complete handles PUBCOMP: the message is done with. Until then the receiver may not have passed it on, and loses it if
+// its session, or ours, is lost.
+func (o *Outbox) Complete(id uint16) (seq uint64, ok bool) {
 	if o.entries[id] != released {
-		return
+		return 0, false
+	}
+	for s, r := range o.received {
+		if r == id {
+			seq, ok = s, true
+			delete(o.received, s)
+			break
+		}
 	}
 	delete(o.entries, id)
 	i := slices.Index(o.released, id) // mostly the first
 	o.released = slices.Delete(o.released, i, i+1)
+	return seq, ok
 }
 
 // Released lists the identifiers that wait for PUBCOMP, oldest first. After a reconnect their PUBREL is sent again. The

@@ -12,9 +12,10 @@ type outboxModel struct {
 	inFlight map[uint64]uint16 // by sequence number
 	reserved []uint16
 	released []uint16
-	ever     map[uint16]bool // identifiers that were handed out
-	seq      uint64          // the last one assigned
-	resend   []uint64        // since the reconnect, in order
+	received map[uint16]uint64 // the sequence numbers of the released
+	ever     map[uint16]bool   // identifiers that were handed out
+	seq      uint64            // the last one assigned
+	resend   []uint64          // since the reconnect, in order
 }
 
 func (m *outboxModel) used(id uint16) bool {
@@ -32,6 +33,16 @@ func (m *outboxModel) check(o *Outbox) error {
 	}
 	if got := o.Released(); !slices.Equal(got, m.released) {
 		return fmt.Errorf("released %v, want %v", got, m.released)
+	}
+	for _, seq := range m.received {
+		if !o.Received(seq) {
+			return fmt.Errorf("message %d was received, and is not known to be", seq)
+		}
+	}
+	for seq := range m.inFlight {
+		if o.Received(seq) {
+			return fmt.Errorf("message %d is taken for received", seq)
+		}
 	}
 	flying := o.Len() // but not what is yet to come again
 	for _, seq := range m.resend {
@@ -63,7 +74,9 @@ func runOutboxModel(seed uint64) error {
 	if seed%2 == 0 {
 		o.last = 65535 - 100 // wraps soon
 	}
-	m := &outboxModel{inFlight: make(map[uint64]uint16), ever: make(map[uint16]bool)}
+	m := &outboxModel{
+		inFlight: make(map[uint64]uint16), received: make(map[uint16]uint64), ever: make(map[uint16]bool),
+	}
 	for i := range int(o.last) {
 		m.ever[uint16(i+1)] = true
 	}
@@ -102,15 +115,21 @@ func (m *outboxModel) step(o *Outbox, rng *rand.Rand) error {
 		return m.acknowledge(o, m.any(rng), o.Receive, true)
 	case n < 93 && len(m.released) > 0:
 		i := rng.IntN(min(3, len(m.released)))
-		o.Complete(m.released[i])
+		id := m.released[i]
+		if seq, ok := o.Complete(id); !ok || seq != m.received[id] {
+			return fmt.Errorf("Complete(%d) = %d, %v, want %d", id, seq, ok, m.received[id])
+		}
 		m.released = slices.Delete(m.released, i, i+1)
+		delete(m.received, id)
 	case n < 96: // what does not belong there changes nothing
 		id := m.any(rng)
 		if !slices.Contains(m.reserved, id) {
 			o.Free(id)
 		}
 		if !slices.Contains(m.released, id) {
-			o.Complete(id)
+			if seq, ok := o.Complete(id); ok {
+				return fmt.Errorf("Complete(%d) = %d, but it is not released", id, seq)
+			}
 		}
 	case n < 98:
 		o.Disconnected()
@@ -195,6 +214,7 @@ func (m *outboxModel) acknowledge(o *Outbox, id uint16, ack func(uint16) (uint64
 		}
 		if want != 0 && release {
 			m.released = append(m.released, id)
+			m.received[id] = want
 		}
 		delete(m.inFlight, want)
 		want = 0

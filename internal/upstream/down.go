@@ -117,20 +117,3 @@ func (s *session) oversize(p *oversizePacket) {
 		zap.String("topic", p.topic), zap.Int("bytes", p.RemainingLength))
 	w.cfg.Down.Refuse(lane.TooLarge, from, token)
 }
-
-// receivedLocked records that PUBREC came for a message: it is the cloud's when PUBCOMP comes. Until then the cloud may
-// lose it with its session.
-func (f *flow) receivedLocked(seq uint64, id uint16) {
-	if f.received == nil {
-		f.received, f.completing = make(map[uint64]uint16), make(map[uint16]uint64)
-	}
-	f.received[seq], f.completing[id] = id, seq
-}
-
-// completeLocked records that PUBCOMP came.
-func (f *flow) completeLocked(id uint16) (seq uint64, ok bool) {
-	seq, ok = f.completing[id]
-	delete(f.completing, id)
-	delete(f.received, seq)
-	return seq, ok
-}

@@ -144,8 +144,6 @@ func (s *session) establish(present, reset bool) {
 	} else {
 		w.flow.in.Reset()
 		w.flow.out.Reset()
-		clear(w.flow.received)
-		clear(w.flow.completing)
 		w.flow.foreign = false
 	}
 	w.flow.known = true
@@ -234,16 +232,13 @@ func (s *session) handle(p packets.ControlPacket) *Failure {
 		}
 	case *packets.PubrecPacket:
 		w.flow.mu.Lock()
-		if seq, ok := w.flow.out.Receive(p.MessageID); ok {
-			w.flow.receivedLocked(seq, p.MessageID)
-		}
+		w.flow.out.Receive(p.MessageID)
 		s.out = appendAck(s.out, packets.Pubrel, p.MessageID)
 		w.flow.mu.Unlock()
 		s.flush()
 	case *packets.PubcompPacket:
 		w.flow.mu.Lock()
-		w.flow.out.Complete(p.MessageID)
-		seq, ok := w.flow.completeLocked(p.MessageID)
+		seq, ok := w.flow.out.Complete(p.MessageID)
 		w.flow.mu.Unlock()
 		if ok {
 			s.done(seq)
@@ -351,7 +346,7 @@ func (s *session) Deliver(d lane.Delivery) {
 		w.flow.mu.Unlock()
 		return
 	}
-	if _, ok := w.flow.received[d.Seq]; ok { // the cloud has it; its PUBREL was sent again
+	if w.flow.out.Received(d.Seq) { // the cloud has it; its PUBREL was sent again
 		w.flow.mu.Unlock()
 		return
 	}

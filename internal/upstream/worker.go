@@ -121,9 +121,6 @@ type flow struct {
 	in   mqtt.Inbox
 	out  mqtt.Outbox
 	live *session // established, nil if none
-	// received are the messages of QoS 2 whose PUBCOMP is due: identifiers by sequence number, and the reverse.
-	received   map[uint64]uint16
-	completing map[uint16]uint64
 	// known says that this process has connected before, foreign that the cloud may wait for PUBRELs of another one.
 	known, foreign bool
 	pacer          pacer

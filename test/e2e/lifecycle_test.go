@@ -102,7 +102,7 @@ func TestStop(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			m := startMosquitto(t, cloud{})
+			m := startMosquitto(t, loadCloud)
 			d := startDaemon(t, devYAML(m, ""))
 			o := d.dev().options()
 			o.Will = tc.will
@@ -121,7 +121,7 @@ func TestStop(t *testing.T) {
 			m.signal(syscall.SIGCONT)
 			d.goodEnd()
 			m.expect(1, "Received DISCONNECT from dev")
-			pub(t, login{addr: m.addr()}, "end", 0, nil)
+			pub(t, login{addr: m.addr()}, "end", 1, nil)
 			for i := 0; ; i++ {
 				got := observer.receive()
 				if got.topic == "end" {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sync/errgroup"
@@ -86,6 +87,9 @@ func TestMQTTJS(t *testing.T) {
 	}
 	if err := run.Wait(); err != nil {
 		t.Error(err)
+	}
+	if !js.ends(patience) {
+		js.signal(syscall.SIGTERM) // it says what is missing
 	}
 	if code := js.wait(); code != 0 {
 		t.Fatalf("node: status %d", code)

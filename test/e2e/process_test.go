@@ -158,17 +158,23 @@ func (p *process) stop() int {
 	return p.wait()
 }
 
+// ends waits until it has ended by itself, for so long.
+func (p *process) ends(within time.Duration) bool {
+	select {
+	case <-p.ended:
+		return true
+	case <-time.After(within):
+		return false
+	}
+}
+
 // wait waits until it has ended by itself and returns its exit status, -1 if a signal ended it.
 func (p *process) wait() int {
 	p.tb.Helper()
-	select {
-	case <-p.ended:
-	case <-time.After(2 * patience):
+	if !p.ends(2 * patience) {
 		p.tb.Errorf("%s does not end", p)
 		p.signal(syscall.SIGQUIT) // a Go program shows its goroutines
-		select {
-		case <-p.ended:
-		case <-time.After(patience):
+		if !p.ends(patience) {
 			p.kill()
 		}
 	}

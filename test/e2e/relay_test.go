@@ -74,7 +74,8 @@ func TestWills(t *testing.T) {
 			d.online("dev", 1)
 			tc.end(device)
 			d.logged(1, `"device":"dev"`, `"state":"idle"`)
-			pub(t, app, "will", 0, payload("end"))
+			m.expect(1, ": Client dev ")
+			pub(t, app, "will", 2, payload("end"))
 			var got []string
 			for {
 				msg := observer.receive()

@@ -229,14 +229,11 @@ func TestReleasedAfterAKill(t *testing.T) {
 	if !dev.Login(o).SessionPresent {
 		clear(stored)
 	}
-	dev.Subscribe(2, "down") // nothing changes by it if the session goes on
-	for i := range 3 {
-		pub(t, app, "down", 2, payload(fmt.Sprint(3+i)))
-	}
-	missing := map[string]bool{}
-	for i := range 4 {
-		missing[string(payload(fmt.Sprint(2+i)))] = true
-	}
+	s := packets.NewControlPacket(packets.Subscribe).(*packets.SubscribePacket)
+	s.MessageID, s.Topics, s.Qoss = dev.ID(), []string{"down"}, []byte{2}
+	dev.Send(s) // nothing changes by it if the session goes on
+	pub(t, app, "down", 2, payload("new"))
+	missing := map[string]bool{string(payload("2")): true, string(payload("new")): true}
 	for len(missing) > 0 {
 		switch p := dev.Next(patience).(type) {
 		case *packets.PublishPacket:
@@ -244,6 +241,7 @@ func TestReleasedAfterAKill(t *testing.T) {
 				stored[p.MessageID] = string(p.Payload)
 			}
 			dev.Ack(packets.Pubrec, p.MessageID)
+		case *packets.SubackPacket:
 		case *packets.PubrelPacket:
 			delete(missing, stored[p.MessageID])
 			delete(stored, p.MessageID)

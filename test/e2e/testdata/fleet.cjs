@@ -4,15 +4,18 @@
 //
 // Each device subscribes to down/ID/# and publishes so many messages of QoS 1 and of QoS 2 to up/ID/1 and up/ID/2. After every
 // so many (cut) it loses its connection, and MQTT.js comes back by itself. When a device has published everything and got as
-// many messages as it sent it leaves. Then the fleet says as one line of JSON for each device what has happened to it.
+// many messages as it sent it leaves. Then the fleet says as one line of JSON for each device what has happened to it. On
+// SIGTERM it says so of those that have not left, and gives up.
 'use strict'
 const mqtt = require('mqtt')
 
 const orders = JSON.parse(process.env.FLEET)
 const window = 8 // messages published at once
+const unfinished = new Map() // reports, by id
 
 function device ({ id, user, password, version }) {
   const report = { id, errors: [], connects: 0, published: 0, received: [] }
+  unfinished.set(id, report)
   const seen = new Set()
   let next = 0
   const client = mqtt.connect(orders.url, {
@@ -45,7 +48,10 @@ function device ({ id, user, password, version }) {
     const check = () => {
       if (ended || !client.connected || report.published < orders.messages || seen.size < orders.messages) return
       ended = true
-      client.end(false, {}, () => resolve(report))
+      client.end(false, {}, () => {
+        unfinished.delete(id)
+        resolve(report)
+      })
     }
     const fill = () => {
       while (next < orders.messages && next - report.published < window) {
@@ -86,4 +92,9 @@ function device ({ id, user, password, version }) {
 
 Promise.all(orders.devices.map(device)).then((reports) => {
   for (const r of reports) console.log('REPORT ' + JSON.stringify(r))
+})
+
+process.on('SIGTERM', () => {
+  for (const r of unfinished.values()) console.log('UNFINISHED ' + JSON.stringify(r))
+  process.exit(1)
 })
