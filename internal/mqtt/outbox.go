@@ -119,8 +119,8 @@ func (o *Outbox) Received(seq uint64) bool {
 	return ok
 }
 
-// Complete handles PUBCOMP: the message is done with. Until then the receiver may not have passed it on, and loses it if
-// its session, or ours, is lost.
+// Complete handles PUBCOMP: the message is done with. Until then the receiver may not have passed it on, and loses it
+// if its session, or ours, is lost.
 func (o *Outbox) Complete(id uint16) (seq uint64, ok bool) {
 	if o.entries[id] != released {
 		return 0, false

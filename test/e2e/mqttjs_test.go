@@ -66,7 +66,7 @@ func TestMQTTJS(t *testing.T) {
 	o := fleetOrders{Mark: payloadMark, Messages: messages, Cut: cut}
 	yaml := fmt.Sprintf("clouds: {lab: {provider: generic, url: %q}}\ndevices:\n", m.url())
 	for i := range devices {
-		d := fleetDevice{ID: fmt.Sprintf("js-%d", i), User: "js", Password: secretMark, Version: 3 + i%3}
+		d := fleetDevice{ID: fmt.Sprintf("js-%02d", i), User: "js", Password: secretMark, Version: 3 + i%3}
 		o.Devices = append(o.Devices, d)
 		yaml += fmt.Sprintf("  - {name: %s, login: {username: %s, password: %s}}\n", d.ID, d.User, d.Password)
 	}
