@@ -53,6 +53,13 @@ func (b *Budget) wait(l *Lane) bool {
 // finds room.
 func (b *Budget) roomyLocked() bool { return b.used < b.limit-b.limit/8 }
 
+// roomy says whether it is well below the limit.
+func (b *Budget) roomy() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.roomyLocked()
+}
+
 // free gives size bytes back and returns the lanes that may try again.
 func (b *Budget) free(size int64) (waiting []*Lane) {
 	if b == nil {

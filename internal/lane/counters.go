@@ -23,12 +23,15 @@ const (
 	SessionEnded
 	// QoS0Away is a QoS 0 message that came while the far side was away, and is not to be stored.
 	QoS0Away
+	// Damaged is a stored message that cannot be read any more.
+	Damaged
 
-	reasons
+	reasons // stores keep the numbers: new ones go before this
 )
 
 var reasonNames = [reasons]string{
 	"", "queue_full", "expired", "too_large", "topic_limit", "no_session", "session_ended", "qos0_away",
+	"damaged",
 }
 
 // String is the reason's name in logs, metrics and the status.
@@ -58,6 +61,8 @@ type Counters struct {
 	InFlight    int             // handed to the consumer
 	Bytes       int64           // of the queued messages
 	Oldest      time.Duration   // age of the oldest queued message
+	Stored      int             // queued messages that are on disk
+	StoredBytes int64           // of the stored messages
 }
 
 // DroppedTotal is the sum of Dropped.
@@ -77,11 +82,9 @@ func (l *Lane) Counters() Counters {
 	if l.reader != nil {
 		c.InFlight = l.reader.inFlight
 	}
-	for i := range l.q.n {
-		if e := l.q.at(i); e.state != gone {
-			c.Oldest = time.Since(l.epoch) - e.at
-			break
-		}
+	c.Stored, c.StoredBytes = l.disk.live, l.disk.bytes
+	if _, at, ok := l.headLocked(); ok {
+		c.Oldest = time.Since(l.epoch) - at
 	}
 	return c
 }

@@ -2,6 +2,7 @@ package lane
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"bridged/internal/mqtt"
@@ -23,6 +24,8 @@ const (
 	Delivered Outcome = iota + 1
 	// Dropped means that a rule dropped it; the counters say which.
 	Dropped
+	// Stored means that it is on disk, and will be delivered.
+	Stored
 )
 
 // Policy decides what happens to a QoS 1 or 2 message when the lane is full. QoS 0 is always dropped then.
@@ -53,22 +56,41 @@ type Config struct {
 
 	// Hold says whether the lane holds messages before its first consumer is attached.
 	Hold bool
+
+	// The rest is for lanes with a Spool.
+
+	// SpillAfter is how long a message may be unsettled before it is stored.
+	SpillAfter time.Duration
+	// Always has each message of QoS 1 and 2 stored before it is settled or delivered.
+	Always bool
+	// Away says that the first consumer is not expected soon, so that messages are stored at once until it comes.
+	Away bool
 }
 
 // Lane is one direction of one device. See the package comment.
 type Lane struct {
 	cfg   Config
 	epoch time.Time // ages are counted from here, so that setting the clock does not change them
+	spool *Spool    // nil: the lane lives in memory only
+	key   Key
+	// unsaved says that a look at the lane may find something to be stored. It is read without mu.
+	unsaved    atomic.Bool
+	savedMarks []mqtt.Mark // as of the start
 
 	mu       sync.Mutex // protects the following fields
-	q        ring
+	q        ring       // what is in memory
+	gap      gap        // what is on disk only, somewhere in the middle of q
+	disk     disk
+	marks    marks
 	cursor   uint64 // sequence number of the next message for the consumer, or less
 	release  uint64 // sequence number of the next message to be reported as settled, or less
+	sent     uint64 // highest sequence number that was delivered: again it would be a repetition
 	live     int    // messages that are neither delivered nor dropped
 	bytes    int64  // of live
-	expiring int    // live messages with a time of their own to expire
+	expiring int    // live messages in memory with a time of their own to expire
 	reader   *Reader
 	hold     bool
+	away     bool // no consumer is expected soon
 	count    Counters
 	blocked  []Source // whose Offer was refused
 	calls    []call   // for sources, in order
@@ -83,7 +105,9 @@ type entry struct {
 	at      time.Duration // since the lane's epoch
 	outcome Outcome       // 0 until settled
 	state   state
-	dup     bool
+	stored  bool // it is on disk, or on its way there
+	// doubtful says that a commit has failed which had it: it may be on disk.
+	doubtful bool
 }
 
 type state byte
@@ -97,9 +121,9 @@ const (
 // spent says whether the entry is of no more use.
 func (e *entry) spent() bool { return e.state == gone && e.from == nil }
 
-// New returns an empty lane.
+// New returns an empty lane that lives in memory only. See Spool.Lane for others.
 func New(cfg Config) *Lane {
-	return &Lane{cfg: cfg, hold: cfg.Hold, epoch: time.Now(), q: ring{next: 1}, cursor: 1, release: 1}
+	return &Lane{cfg: cfg, hold: cfg.Hold, away: cfg.Away, epoch: time.Now(), q: ring{next: 1}, cursor: 1, release: 1}
 }
 
 // Offer hands a message over. From learns when it is settled, with the given token; it may be nil for QoS 0.
@@ -128,6 +152,7 @@ func (l *Lane) Offer(m mqtt.Message, from Source, t mqtt.Token) bool {
 	if !m.Expires.IsZero() {
 		l.expiring++
 	}
+	l.offeredLocked(m.QoS)
 	r := l.reader
 	l.unlockAndCall()
 	if r != nil {
@@ -137,8 +162,8 @@ func (l *Lane) Offer(m mqtt.Message, from Source, t mqtt.Token) bool {
 }
 
 // admitLocked decides whether a message is queued (0, true), dropped (reason, true) or not taken (0, false); in the
-// first case it makes room and reserves memory. An empty lane may always take a message: however much memory other
-// lanes hold, a device whose cloud is well goes on.
+// first case it makes room and reserves memory. A lane with nothing in memory may always take a message: however much
+// memory other lanes hold, a device whose cloud is well goes on.
 func (l *Lane) admitLocked(m *mqtt.Message) (Reason, bool) {
 	size := m.Size()
 	switch {
@@ -156,18 +181,26 @@ func (l *Lane) admitLocked(m *mqtt.Message) (Reason, bool) {
 	}
 	for {
 		own := l.fitsLocked(size)
-		if own && l.cfg.Budget.reserve(size, l.live == 0) {
+		if own && l.cfg.Budget.reserve(size, l.live == l.gap.count) {
 			return 0, true
 		}
+		policy := l.cfg.OnFull
+		if own && l.spool.works() {
+			policy = Block // the disk makes room in memory
+			l.spool.store(l)
+		}
 		switch {
-		case m.QoS == 0 || l.cfg.OnFull == DropNewest:
+		case m.QoS == 0 || policy == DropNewest:
 			return QueueFull, true
-		case l.cfg.OnFull == Block:
+		case policy == Block:
 			if own && l.cfg.Budget.wait(l) {
 				continue // there is room by now
 			}
 			return 0, false
-		case !l.dropOldestLocked():
+		case l.dropOldestLocked():
+		case l.gap.count > 0 && l.loadLocked():
+			return 0, false // until the oldest has been read
+		default:
 			return QueueFull, true // everything older is in flight
 		}
 	}
@@ -189,8 +222,9 @@ func (l *Lane) refuseLocked(reason Reason, from Source, t mqtt.Token) {
 	}
 }
 
+// dropOldestLocked drops the oldest message that is not in flight, or returns false if there is none in memory.
 func (l *Lane) dropOldestLocked() bool {
-	for i := l.q.index(l.cursor); i < l.q.n; i++ {
+	for i := l.q.index(l.cursor); i < l.frontLocked(); i++ {
 		if e := l.q.at(i); e.state == queued {
 			l.cursor = e.seq + 1
 			l.finishLocked(e, Dropped, QueueFull)
@@ -213,6 +247,12 @@ func (l *Lane) finishLocked(e *entry, o Outcome, reason Reason) {
 	}
 	l.live--
 	l.bytes -= size
+	switch {
+	case e.stored:
+		l.disk.forget(l, e.seq, 1, size)
+	case e.doubtful:
+		l.disk.gone = append(l.disk.gone, e.seq)
+	}
 	e.state = gone
 	e.msg = mqtt.Message{}
 	if o == Delivered {
@@ -222,12 +262,19 @@ func (l *Lane) finishLocked(e *entry, o Outcome, reason Reason) {
 		l.count.LastDropped = reason
 	}
 	l.settleLocked(e, o)
-	for _, waiting := range l.cfg.Budget.free(size) {
-		if waiting != l {
-			l.calls = append(l.calls, call{other: waiting})
-		}
-	}
+	l.freeLocked(size)
 	l.roomLocked()
+}
+
+// freeLocked gives memory back and wakes those who wait for it.
+func (l *Lane) freeLocked(size int64) {
+	for _, waiting := range l.cfg.Budget.free(size) {
+		if waiting == l {
+			l.roomLocked()
+			continue
+		}
+		l.calls = append(l.calls, call{other: waiting})
+	}
 }
 
 // settleLocked records the outcome of a message and queues the reports that have become due, in order.
@@ -254,13 +301,19 @@ func (l *Lane) trimLocked() {
 	for l.q.n > 0 && l.q.at(0).spent() {
 		l.q.pop()
 	}
-	l.cursor = max(l.cursor, l.q.first())
+	if l.gap.count == 0 {
+		l.cursor = max(l.cursor, l.q.first())
+	}
 }
 
 // Sweep drops what has become too old. It is called now and then, for lanes whose consumer is away.
 func (l *Lane) Sweep() {
 	l.mu.Lock()
 	defer l.unlockAndCall()
+	l.sweepLocked()
+}
+
+func (l *Lane) sweepLocked() {
 	if l.cfg.MaxAge == 0 && l.expiring == 0 {
 		return
 	}
@@ -277,6 +330,9 @@ func (l *Lane) Sweep() {
 		}
 	}
 	l.trimLocked()
+	if l.gap.count > 0 && l.cfg.MaxAge > 0 && now.Sub(l.epoch)-l.gap.oldest > l.cfg.MaxAge {
+		l.loadLocked() // to look at
+	}
 }
 
 func (l *Lane) expiredLocked(e *entry, now time.Time) bool {

@@ -49,7 +49,7 @@ func (l *Lane) Attach(c Consumer, w Window) *Reader {
 	r := &Reader{l: l, c: c, window: w}
 	l.mu.Lock()
 	l.rewindLocked()
-	l.reader = r
+	l.reader, l.away = r, false
 	l.mu.Unlock()
 	return r
 }
@@ -71,23 +71,41 @@ func (l *Lane) rewindLocked() {
 		case e.msg.QoS == 0:
 			l.finishLocked(e, Delivered, 0)
 		default:
-			e.state, e.dup = queued, true
+			e.state = queued
 		}
 	}
 	l.trimLocked()
-	l.cursor = l.q.first()
+	l.cursor = l.firstLocked()
 	l.reader = nil
 }
 
 // Detach ends the reader; a Deliver that is under way elsewhere may still finish. If hold is set the lane holds what it
-// has and what comes, for the next consumer; otherwise the session is over, and both are dropped. Detach does nothing
-// if another consumer has been attached since.
+// has and what comes, for the next consumer, and a lane with a spool stores it; otherwise the session is over, and both
+// are dropped. Detach does nothing if another consumer has been attached since.
 func (r *Reader) Detach(hold bool) {
 	l := r.l
 	l.mu.Lock()
 	if l.reader == r {
 		l.rewindLocked()
 		l.holdLocked(hold)
+		l.awayLocked()
+	}
+	l.unlockAndCall()
+}
+
+// Expect says that a consumer, if there is none, will come as soon as there is something for it: messages are not
+// stored just because it is not there.
+func (l *Lane) Expect() {
+	l.mu.Lock()
+	l.away = false
+	l.mu.Unlock()
+}
+
+// Away takes Expect back.
+func (l *Lane) Away() {
+	l.mu.Lock()
+	if l.reader == nil {
+		l.awayLocked()
 	}
 	l.unlockAndCall()
 }
@@ -109,6 +127,7 @@ func (l *Lane) holdLocked(hold bool) {
 	if hold {
 		return
 	}
+	l.dropGapLocked(SessionEnded)
 	for i := range l.q.n {
 		if e := l.q.at(i); e.state != gone {
 			l.finishLocked(e, Dropped, SessionEnded)
@@ -169,7 +188,8 @@ func (r *Reader) runLocked() (n int) {
 		r.inFlight++
 		r.inFlightBytes += e.msg.Size()
 		l.cursor = seq + 1
-		d := Delivery{Seq: seq, Dup: e.dup, Message: e.msg}
+		d := Delivery{Seq: seq, Dup: seq <= l.sent && e.msg.QoS > 0, Message: e.msg}
+		l.sent = max(l.sent, seq)
 		l.mu.Unlock()
 		r.c.Deliver(d)
 		n++
@@ -181,16 +201,24 @@ func (r *Reader) runLocked() (n int) {
 	return n
 }
 
-// nextLocked finds the next message that the window lets through, dropping what has become too old.
+// nextLocked finds the next message that the window lets through, dropping what has become too old. It has more read
+// from disk in time.
 func (r *Reader) nextLocked() *entry {
 	l := r.l
-	for i := l.q.index(l.cursor); i < l.q.n; i++ {
+	front := l.frontLocked()
+	i := l.q.index(l.cursor)
+	if l.gap.count > 0 && front-i < loadBelow {
+		l.loadLocked()
+	}
+	for ; i < front; i++ {
 		e := l.q.at(i)
 		l.cursor = e.seq
 		switch {
 		case e.state == gone:
 		case (l.cfg.MaxAge > 0 || l.expiring > 0) && l.expiredLocked(e, time.Now()):
 			l.finishLocked(e, Dropped, Expired)
+		case l.cfg.Always && e.msg.QoS > 0 && e.outcome == 0 && l.spool.works(): // committed comes back here
+			return nil
 		case r.window.Messages > 0 && r.inFlight >= r.window.Messages,
 			r.window.Bytes > 0 && r.inFlight > 0 && r.inFlightBytes+e.msg.Size() > r.window.Bytes:
 			return nil
@@ -199,6 +227,9 @@ func (r *Reader) nextLocked() *entry {
 		}
 	}
 	l.cursor = l.q.end()
+	if l.gap.count > 0 {
+		l.cursor = l.gap.lo
+	}
 	l.trimLocked()
 	return nil
 }
@@ -224,8 +255,11 @@ func (l *Lane) end(seq uint64, o Outcome, reason Reason) {
 }
 
 func (l *Lane) doneLocked(seq uint64, o Outcome, reason Reason) {
-	if e := l.q.find(seq); e != nil && e.state != gone {
+	switch e := l.q.find(seq); {
+	case e != nil && e.state != gone:
 		l.finishLocked(e, o, reason)
 		l.trimLocked()
+	case e == nil && l.gap.holds(seq) && seq <= l.sent:
+		l.gap.doneLocked(seq) // it is known to be there, and what it is, when it has been read
 	}
 }

@@ -98,6 +98,65 @@ func (r *ring) pop() {
 	*r.at(0) = entry{}
 	r.head = (r.head + 1) & (len(r.buf) - 1)
 	r.n--
+	r.shrink()
+}
+
+// cut removes the entries from the i-th to before the j-th.
+func (r *ring) cut(i, j int) {
+	gone := j - i
+	if i <= r.n-j { // move what is before
+		for k := i - 1; k >= 0; k-- {
+			*r.at(k + gone) = *r.at(k)
+		}
+		for k := range gone {
+			*r.at(k) = entry{}
+		}
+		if gone > 0 {
+			r.head = (r.head + gone) & (len(r.buf) - 1)
+		}
+	} else { // move what is behind
+		for k := j; k < r.n; k++ {
+			*r.at(k - gone) = *r.at(k)
+		}
+		for k := r.n - gone; k < r.n; k++ {
+			*r.at(k) = entry{}
+		}
+	}
+	r.n -= gone
+	r.shrink()
+}
+
+// insert puts entries, which have their sequence numbers, before the i-th.
+func (r *ring) insert(i int, entries []entry) {
+	if len(entries) == 0 {
+		return
+	}
+	size := max(ringMin, len(r.buf))
+	for size < r.n+len(entries) {
+		size *= 2
+	}
+	if size > len(r.buf) {
+		r.resize(size)
+	}
+	k := len(entries)
+	if i <= r.n-i { // move what is before
+		r.head = (r.head - k + len(r.buf)) & (len(r.buf) - 1)
+		for j := range i {
+			*r.at(j) = *r.at(j + k)
+		}
+	} else { // move what is behind
+		for j := r.n - 1; j >= i; j-- {
+			*r.at(j + k) = *r.at(j)
+		}
+	}
+	r.n += k
+	for j := range entries {
+		*r.at(i + j) = entries[j]
+	}
+}
+
+// shrink gives memory back.
+func (r *ring) shrink() {
 	size := len(r.buf)
 	for size > ringKeep && r.n <= size/8 {
 		size /= 2

@@ -1,6 +1,9 @@
 package mqtt
 
-import "hash/maphash"
+import (
+	"hash/crc32"
+	"unsafe"
+)
 
 // Inbox is the receiver's half of a session's state: the packet identifiers of QoS 1 and 2 messages that came in and
 // are not done with. It belongs to the session, not to a connection, so that a message repeated after a reconnect is
@@ -37,7 +40,17 @@ const (
 	Received
 )
 
-var inboxSeed = maphash.MakeSeed()
+// Mark is an Inbox entry that outlives the process: the packet identifier of a QoS 2 message that was acknowledged with
+// PUBREC and not released yet, and the checksum of its payload.
+type Mark struct {
+	ID  uint16
+	Sum uint32
+}
+
+// Sum is a payload's checksum in a Mark.
+func Sum(payload []byte) uint32 { return crc32.Checksum(payload, castagnoli) }
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Publish records an incoming QoS 1 or 2 message.
 //
@@ -63,13 +76,10 @@ func (in *Inbox) Publish(id uint16, dup bool, m *Message) (Arrival, Token) {
 	return Fresh, e.token
 }
 
+// contentSum has the topic's checksum above the payload's.
 func contentSum(m *Message) uint64 {
-	var h maphash.Hash
-	h.SetSeed(inboxSeed)
-	_, _ = h.WriteString(m.Topic) // never fails
-	_ = h.WriteByte(0)            // a topic has none
-	_, _ = h.Write(m.Payload)
-	return h.Sum64()
+	topic := unsafe.Slice(unsafe.StringData(m.Topic), len(m.Topic)) // only read: saves a copy for each message
+	return uint64(Sum(topic))<<32 | uint64(Sum(m.Payload))
 }
 
 // Forget removes a message that was not taken after all.

@@ -1,0 +1,472 @@
+package lane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// ErrDiskLimit is a spool's fault when its lanes have as many bytes on disk as they may.
+var ErrDiskLimit = errors.New("the limit of the disk queue is reached")
+
+// SpoolConfig says how lanes share a store.
+type SpoolConfig struct {
+	Store  Store
+	Memory *Budget // of the lanes, to store more when it gets short; nil for none
+	Limit  int64   // bytes that all lanes together may have on disk, as Message.Size counts them
+	// OnFault is told when messages cannot be stored, each time the reason changes, and nil when they can again, one call
+	// at a time. It must not call the spool. May be nil.
+	OnFault func(error)
+}
+
+// Spool moves messages of many lanes to a store and back. One goroutine writes, and gathers what all lanes have for it in
+// one commit; another one reads. Lanes ask for both without waiting.
+type Spool struct {
+	cfg     SpoolConfig
+	disk    *Budget
+	fault   atomic.Pointer[Fault] // written under faults
+	faults  sync.Mutex
+	limited atomic.Bool // the disk limit was met in this round
+	toWrite chan struct{}
+	toRead  chan struct{}
+
+	commits, messages atomic.Uint64
+
+	mu      sync.Mutex // protects the following fields; taken while a lane's mutex is held, never the reverse
+	saved   map[Key]Saved
+	lanes   []*Lane
+	writes  []*Lane // to be looked at by the writer
+	reads   []*Lane
+	notes   []note
+	flushes []chan error
+	held    map[string][]byte // notes as of the start
+}
+
+type note struct {
+	Note
+	done func()
+}
+
+// Fault is why messages cannot be stored.
+type Fault struct {
+	Err   error
+	Since time.Time
+}
+
+// SpoolStatus is how a spool is.
+type SpoolStatus struct {
+	Fault    *Fault // nil if messages can be stored
+	Bytes    int64  // on disk
+	Limit    int64
+	Commits  uint64 // since the start
+	Messages uint64 // stored since the start
+}
+
+const (
+	tickEvery = 100 * time.Millisecond
+	// tidyEvery is how often deletions are written that no other commit has taken along. What was delivered since is
+	// delivered again after a crash.
+	tidyEvery = 2 * time.Second
+	// retryEvery is how often a store that has failed is tried again.
+	retryEvery = time.Second
+	// The size of a commit in all and for each lane, in bytes.
+	commitBytes     = 1 << 20
+	laneCommitBytes = 256 << 10
+	// maintainAfter is how long nothing must have been written before the store is tidied up.
+	maintainAfter = time.Minute
+)
+
+// NewSpool reads from the store what there is, and starts nothing.
+func NewSpool(cfg SpoolConfig) (*Spool, error) {
+	contents, err := cfg.Store.Load()
+	if err != nil {
+		return nil, err
+	}
+	s := &Spool{
+		cfg: cfg, disk: NewBudget(cfg.Limit), held: contents.Notes,
+		toWrite: make(chan struct{}, 1), toRead: make(chan struct{}, 1), saved: make(map[Key]Saved),
+	}
+	for _, l := range contents.Lanes {
+		s.saved[l.Key] = l
+	}
+	return s, nil
+}
+
+// Lane returns the lane of this name with what is stored for it. It must not be called twice for one name.
+func (s *Spool) Lane(key Key, cfg Config) *Lane {
+	l := New(cfg)
+	l.spool, l.key = s, key
+	s.mu.Lock()
+	saved, ok := s.saved[key]
+	delete(s.saved, key)
+	s.lanes = append(s.lanes, l)
+	s.mu.Unlock()
+	if !ok {
+		saved.State = State{Head: 1, Next: 1}
+	}
+	l.resume(saved)
+	l.Hold(cfg.Hold) // without, what is stored was for a session that is over
+	return l
+}
+
+// Unclaimed returns what is stored of lanes that Lane was not called for.
+func (s *Spool) Unclaimed() []Saved {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]Saved, 0, len(s.saved))
+	for _, l := range s.saved {
+		all = append(all, l)
+	}
+	return all
+}
+
+// Notes returns the notes that were stored when the spool was made.
+func (s *Spool) Notes() map[string][]byte { return s.held }
+
+// Note stores a named value, or deletes it if it is nil, and calls done, which may be nil, once that is on disk. It does
+// not wait.
+func (s *Spool) Note(name string, value []byte, done func()) {
+	s.mu.Lock()
+	s.notes = append(s.notes, note{Note{name, value}, done})
+	s.mu.Unlock()
+	wake(s.toWrite)
+}
+
+// Status tells how the spool is.
+func (s *Spool) Status() SpoolStatus {
+	return SpoolStatus{
+		Fault: s.fault.Load(), Bytes: s.disk.Used(), Limit: s.cfg.Limit,
+		Commits: s.commits.Load(), Messages: s.messages.Load(),
+	}
+}
+
+// works says whether messages can be stored.
+func (s *Spool) works() bool { return s != nil && s.fault.Load() == nil }
+
+// pressed says whether memory is getting short.
+func (s *Spool) pressed() bool {
+	return s.cfg.Memory != nil && s.cfg.Memory.Used() > s.cfg.Memory.limit/2
+}
+
+// reserve takes disk space.
+func (s *Spool) reserve(size int64) bool {
+	ok := s.disk.reserve(size, false)
+	if !ok {
+		s.limited.Store(true)
+	}
+	return ok
+}
+
+// store has the writer look at a lane. The caller holds the lane's mutex.
+func (s *Spool) store(l *Lane) {
+	if l.disk.wanted {
+		return
+	}
+	l.disk.wanted = true
+	s.mu.Lock()
+	s.writes = append(s.writes, l)
+	s.mu.Unlock()
+	wake(s.toWrite)
+}
+
+// load has the reader read a piece of a lane.
+func (s *Spool) load(l *Lane) {
+	s.mu.Lock()
+	s.reads = append(s.reads, l)
+	s.mu.Unlock()
+	wake(s.toRead)
+}
+
+func wake(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Run serves the lanes until ctx ends. Then it stores what is left in them, and their ledgers.
+func (s *Spool) Run(ctx context.Context) error {
+	helpers, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { s.read(helpers) })
+	wg.Go(func() { s.tick(helpers) })
+	s.write(ctx)
+	cancel()
+	wg.Wait()
+	return s.finish()
+}
+
+// tick looks after all lanes.
+func (s *Spool) tick(ctx context.Context) {
+	t := time.NewTicker(tickEvery)
+	defer t.Stop()
+	var tidied time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-t.C:
+			tidy := now.Sub(tidied) >= tidyEvery
+			if tidy {
+				tidied = now
+			}
+			if f := s.fault.Load(); f != nil {
+				wake(s.toWrite)
+			}
+			pressed := s.pressed()
+			for _, l := range s.all() {
+				l.tick(now, pressed, tidy)
+			}
+		}
+	}
+}
+
+func (s *Spool) all() []*Lane {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lanes[:len(s.lanes):len(s.lanes)]
+}
+
+// read reads pieces for lanes, first come, first served.
+func (s *Spool) read(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.toRead:
+		}
+		s.mu.Lock()
+		lanes := s.reads
+		s.reads = nil
+		s.mu.Unlock()
+		for _, l := range lanes {
+			if ctx.Err() != nil {
+				return
+			}
+			p := l.nextPiece()
+			records, err := s.cfg.Store.Read(l.key, p.from, p.before, pieceMessages, pieceBytes)
+			if err != nil {
+				s.failed(fmt.Errorf("read: %w", err))
+			}
+			l.loaded(p, records, err)
+		}
+	}
+}
+
+// write commits what lanes have for it until ctx ends.
+func (s *Spool) write(ctx context.Context) {
+	idle := time.NewTimer(maintainAfter)
+	defer idle.Stop()
+	var retryAt time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-idle.C:
+			if err := s.cfg.Store.Maintain(); err != nil {
+				s.failed(err)
+			}
+			continue
+		case <-s.toWrite:
+		}
+		if time.Now().Before(retryAt) {
+			continue // the tick comes back here
+		}
+		for more := true; more && ctx.Err() == nil; {
+			wrote, err := s.commit(false)
+			if err != nil && !errors.Is(err, ErrDiskLimit) {
+				retryAt = time.Now().Add(retryEvery)
+			}
+			if wrote {
+				idle.Reset(maintainAfter)
+			}
+			more = wrote && err == nil
+		}
+	}
+}
+
+// commit writes one batch. It returns false if there was nothing to write.
+func (s *Spool) commit(end bool) (wrote bool, err error) {
+	s.mu.Lock()
+	lanes, notes, flushes := s.writes, s.notes, s.flushes
+	s.writes, s.notes, s.flushes = nil, nil, nil
+	s.mu.Unlock()
+
+	b, taken, all := s.gather(lanes, end)
+	for _, n := range notes {
+		b.Notes = append(b.Notes, n.Note)
+	}
+	if fault := s.fault.Load(); fault != nil && !errors.Is(fault.Err, ErrDiskLimit) && !end && len(taken)+len(notes) == 0 {
+		b.Notes = append(b.Notes, Note{Name: "probe", Value: []byte{1}}) // to see whether it works again
+	}
+	wrote = len(b.Changes)+len(b.Notes) > 0
+	if wrote {
+		err = s.cfg.Store.Commit(b)
+	}
+	if err != nil {
+		s.mu.Lock()
+		s.notes = append(notes, s.notes...)
+		s.mu.Unlock()
+		for _, l := range taken {
+			l.failed()
+		}
+		s.failed(err)
+	} else {
+		s.committed(b, taken, notes)
+	}
+	if !all && err == nil { // the rest comes with the next one
+		s.mu.Lock()
+		s.flushes = append(flushes, s.flushes...)
+		s.mu.Unlock()
+		return wrote, nil
+	}
+	for _, done := range flushes {
+		if err == nil && s.limited.Load() {
+			err = ErrDiskLimit
+		}
+		done <- err
+	}
+	return wrote, err
+}
+
+// gather makes a batch of what lanes have. all is false if it does not hold everything.
+func (s *Spool) gather(lanes []*Lane, end bool) (b *Batch, taken []*Lane, all bool) {
+	b, all = new(Batch), true
+	s.limited.Store(false)
+	total := int64(0)
+	for i, l := range lanes {
+		if total >= commitBytes {
+			s.mu.Lock()
+			s.writes = append(lanes[i:len(lanes):len(lanes)], s.writes...)
+			s.mu.Unlock()
+			wake(s.toWrite)
+			return b, taken, false
+		}
+		l.mu.Lock()
+		c, size, ok := l.collectLocked(laneCommitBytes, end)
+		more := l.disk.flying.more
+		l.mu.Unlock()
+		if ok {
+			b.Changes = append(b.Changes, c)
+			taken = append(taken, l)
+			total += size
+			all = all && !more
+		}
+	}
+	return b, taken, all
+}
+
+// committed tells everybody that a batch is on disk.
+func (s *Spool) committed(b *Batch, taken []*Lane, notes []note) {
+	if len(b.Changes)+len(b.Notes) > 0 {
+		s.commits.Add(1)
+	}
+	for i, l := range taken {
+		s.messages.Add(uint64(len(b.Changes[i].Put)))
+		l.committed()
+	}
+	for _, n := range notes {
+		if n.done != nil {
+			n.done()
+		}
+	}
+	if s.limited.Load() {
+		s.failed(ErrDiskLimit)
+	} else {
+		s.worked()
+	}
+}
+
+// worked notes that the store does what it is asked to.
+func (s *Spool) worked() {
+	s.faults.Lock()
+	defer s.faults.Unlock()
+	fault := s.fault.Load()
+	if fault == nil || errors.Is(fault.Err, ErrDiskLimit) && !s.disk.roomy() {
+		return
+	}
+	s.fault.Store(nil)
+	if s.cfg.OnFault != nil {
+		s.cfg.OnFault(nil)
+	}
+}
+
+// failed notes that it does not. Lanes that would not deliver before they have stored do so now.
+func (s *Spool) failed(err error) {
+	if s.fail(err) {
+		return
+	}
+	for _, l := range s.all() {
+		if l.cfg.Always {
+			l.pump()
+		}
+	}
+}
+
+// fail returns whether the store had failed before.
+func (s *Spool) fail(err error) bool {
+	s.faults.Lock()
+	defer s.faults.Unlock()
+	old := s.fault.Load()
+	f := &Fault{Err: err, Since: time.Now()}
+	if old != nil {
+		f.Since = old.Since
+	}
+	s.fault.Store(f)
+	if s.cfg.OnFault != nil && (old == nil || old.Err.Error() != err.Error()) {
+		s.cfg.OnFault(err)
+	}
+	return old != nil
+}
+
+func (l *Lane) pump() {
+	l.mu.Lock()
+	r := l.reader
+	l.mu.Unlock()
+	if r != nil {
+		r.Pump()
+	}
+}
+
+// Flush stores what is not settled, and returns when that is done or has failed. Run must be at work.
+func (s *Spool) Flush(ctx context.Context) error {
+	for _, l := range s.all() {
+		l.mu.Lock()
+		if l.unsavedLocked() != nil {
+			s.store(l)
+		}
+		l.mu.Unlock()
+	}
+	done := make(chan error, 1)
+	s.mu.Lock()
+	s.flushes = append(s.flushes, done)
+	s.mu.Unlock()
+	wake(s.toWrite)
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// finish writes what is left.
+func (s *Spool) finish() error {
+	for _, l := range s.all() {
+		l.mu.Lock()
+		s.store(l)
+		l.mu.Unlock()
+	}
+	for {
+		wrote, err := s.commit(true)
+		if err != nil {
+			return fmt.Errorf("messages that were not acknowledged are lost with this process: %w", err)
+		}
+		if !wrote {
+			return nil
+		}
+	}
+}
