@@ -76,6 +76,8 @@ type Limits struct {
 	MaxPacketSize int64
 	// Memory bounds what all queues together hold in memory, in bytes.
 	Memory int64
+	// Disk bounds what all queues together hold on disk, in bytes.
+	Disk int64
 }
 
 // Queue bounds one device's queue of one direction.
@@ -84,6 +86,10 @@ type Queue struct {
 	MaxBytes    int64
 	// MaxAge is how long a message may wait, 0 for ever.
 	MaxAge time.Duration
+	// SpillAfter is how long a message may be unacknowledged before it is stored on disk.
+	SpillAfter time.Duration
+	// Always says to store every message of QoS 1 and 2 first.
+	Always bool
 	OnFull OnFull
 	// StoreQoS0 says to queue QoS 0 messages while the far side is away; otherwise they are dropped.
 	StoreQoS0 bool

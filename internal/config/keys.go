@@ -68,6 +68,8 @@ type limitKeys struct {
 	MaxPacketSize size `yaml:"max_packet_size" default:"272KiB" min:"1KiB" max:"256MiB"`
 	// What all queues together may hold in memory. At least max_packet_size.
 	Memory size `yaml:"memory" default:"64MiB" min:"1KiB"`
+	// What all queues together may hold on disk, in the state_dir.
+	Disk size `yaml:"disk" default:"1GiB" min:"1MiB"`
 }
 
 type queueKeys struct {
@@ -78,6 +80,11 @@ type queueKeys struct {
 	MaxBytes size `yaml:"max_bytes" default:"16MiB" min:"1"`
 	// How long a message may wait before it is dropped; 0s: until it is delivered.
 	MaxAge duration `yaml:"max_age" default:"0s"`
+	// How long a message may wait for its acknowledgement before it goes to disk. While the far side acknowledges sooner
+	// nothing is written; while it is away messages go to disk at once.
+	SpillAfter duration `yaml:"spill_after" default:"1s"`
+	// Whether only such messages go to disk, or every message of QoS 1 and 2, before it is acknowledged and sent on.
+	Durability text `yaml:"durability" default:"spill" oneof:"spill always"`
 	// At a full queue: stop acknowledging until there is room, or drop the oldest or the newest message. QoS 0 messages
 	// are dropped at a full queue in any case.
 	OnFull text `yaml:"on_full" default:"block" oneof:"block drop_oldest drop_newest"`

@@ -158,6 +158,7 @@ func (r *resolver) resolveLimits() {
 		ConnectTimeout: k.ConnectTimeout.value,
 		MaxPacketSize:  k.MaxPacketSize.value,
 		Memory:         k.Memory.value,
+		Disk:           k.Disk.value,
 	}
 	if !k.Memory.bad && !k.MaxPacketSize.bad && k.Memory.value < k.MaxPacketSize.value {
 		at := k.Memory.place
@@ -190,6 +191,8 @@ func (r *resolver) queue(k *queueKeys) Queue {
 		MaxMessages: k.MaxMessages.value,
 		MaxBytes:    k.MaxBytes.value,
 		MaxAge:      k.MaxAge.value,
+		SpillAfter:  k.SpillAfter.value,
+		Always:      k.Durability.value == "always",
 		OnFull:      OnFull(k.OnFull.value),
 		StoreQoS0:   k.QoS0.value == "store",
 	}
