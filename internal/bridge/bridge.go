@@ -7,10 +7,9 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"maps"
 	"net"
-	"slices"
 	"sync"
 	"time"
 
@@ -19,6 +18,7 @@ import (
 	"bridged/internal/broker"
 	"bridged/internal/config"
 	"bridged/internal/lane"
+	"bridged/internal/lane/boltstore"
 	"bridged/internal/topicmap"
 	"bridged/internal/upstream"
 )
@@ -36,10 +36,11 @@ type Bridge struct {
 	cfg     *config.Config
 	log     *zap.Logger
 	lock    *dirLock
+	store   *boltstore.Store
+	spool   *lane.Spool
 	devices []*device
 	byName  map[string]*device
 	keeper  *upstream.Keeper
-	saves   *sessions
 	broker  *broker.Broker
 }
 
@@ -64,23 +65,27 @@ func New(cfg *config.Config, log *zap.Logger, opts Options) (*Bridge, error) {
 		return nil, err
 	}
 	b := &Bridge{cfg: cfg, log: log, lock: lock, byName: make(map[string]*device)}
-	if err := b.build(opts); err != nil {
+	memory := lane.NewBudget(cfg.Limits.Memory)
+	if err := b.openSpool(memory); err != nil {
 		lock.release()
 		return nil, err
 	}
+	if err := b.build(opts, memory); err != nil {
+		err = errors.Join(err, b.store.Close())
+		lock.release()
+		return nil, err
+	}
+	b.tellUnclaimed()
 	return b, nil
 }
 
 // dialsAtOnce is how many of a cloud's devices connect at the same time. The others wait their turn.
 const dialsAtOnce = 32
 
-func (b *Bridge) build(opts Options) error {
-	saves, kept, err := openSessions(b.cfg.StateDir, b.log)
-	if err != nil {
-		return err
-	}
-	b.saves = saves
-	budget := lane.NewBudget(b.cfg.Limits.Memory)
+func (b *Bridge) build(opts Options, memory *lane.Budget) error {
+	notes := b.spool.Notes()
+	kept := keptSessions(notes, b.log)
+	now := time.Now()
 	clouds := newClientTLS()
 	slots := make(map[*config.Cloud]chan struct{})
 	for _, c := range b.cfg.Clouds {
@@ -97,9 +102,11 @@ func (b *Bridge) build(opts Options) error {
 		if err != nil {
 			return fmt.Errorf("device %s: %w", dc.Name, err)
 		}
-		d := &device{cfg: dc, up: lane.New(upConfig(dc, budget)), down: lane.New(downConfig(dc, budget))}
-		if kept[dc.Name] != nil {
-			d.down.Hold(true)
+		_, noted := notes[sessionPrefix+dc.Name] // although perhaps damaged
+		d := &device{
+			cfg:  dc,
+			up:   b.spool.Lane(lane.Key{Device: dc.Name, Direction: lane.Up}, upConfig(dc, memory)),
+			down: b.spool.Lane(lane.Key{Device: dc.Name, Direction: lane.Down}, downConfig(dc, memory, noted)),
 		}
 		d.worker = upstream.New(upstream.Config{
 			Device:     dc.Name,
@@ -116,8 +123,9 @@ func (b *Bridge) build(opts Options) error {
 			Topics:     topics,
 			Up:         d.up,
 			Down:       d.down,
+			Marks:      d.down,
 			Kept:       kept[dc.Name],
-			Save:       func(k upstream.Kept) { saves.save(dc.Name, k) },
+			Save:       saver(b.spool, dc.Name),
 			MaxPacket:  int(dc.Queue.MaxBytes) + 1<<16, // what does not fit into the queue cannot be relayed
 			Slots:      slots[dc.Cloud],
 			Backoff:    opts.Backoff,
@@ -127,7 +135,7 @@ func (b *Bridge) build(opts Options) error {
 		b.devices = append(b.devices, d)
 		b.byName[dc.Name] = d
 		workers = append(workers, d.worker)
-		locals = append(locals, localDevice(d, kept[dc.Name]))
+		locals = append(locals, localDevice(d, localSession(kept[dc.Name], now)))
 	}
 	b.keeper = upstream.NewKeeper(workers)
 
@@ -146,11 +154,7 @@ func (b *Bridge) build(opts Options) error {
 	return err
 }
 
-func localDevice(d *device, kept upstream.Kept) broker.Device {
-	var filters []string
-	if kept != nil {
-		filters = slices.AppendSeq([]string{}, maps.Keys(kept)) // not nil for a session without filters
-	}
+func localDevice(d *device, kept *broker.Kept) broker.Device {
 	login := d.cfg.Login
 	return broker.Device{
 		Name: d.cfg.Name,
@@ -165,8 +169,9 @@ func localDevice(d *device, kept upstream.Kept) broker.Device {
 		MaxQoS:     d.cfg.Cloud.Limits.MaxQoS,
 		Retain:     d.cfg.Cloud.Limits.Retain,
 		Persistent: d.cfg.Persistent,
-		Kept:       filters,
+		Kept:       kept,
 		Up:         d.worker,
+		Marks:      d.up,
 		Down:       d.down,
 		Upstream:   d.worker,
 	}
@@ -185,6 +190,8 @@ func laneConfig(d *config.Device, budget *lane.Budget) lane.Config {
 		OnFull:      policies[d.Queue.OnFull],
 		DropQoS0:    !d.Queue.StoreQoS0,
 		Budget:      budget,
+		SpillAfter:  d.Queue.SpillAfter,
+		Always:      d.Queue.Always,
 	}
 }
 
@@ -196,12 +203,14 @@ func upConfig(d *config.Device, budget *lane.Budget) lane.Config {
 	return c
 }
 
-// downConfig holds messages before the device has connected for the first time where the cloud may send some then.
-// QoS 0 is not held for a device that is away: brokers do not do that, and the device is not to see a difference.
-func downConfig(d *config.Device, budget *lane.Budget) lane.Config {
+// downConfig holds messages before the device has connected for the first time where the cloud may send some then, or
+// where there are some for the session that is kept. QoS 0 is not held for a device that is away: brokers do not do that,
+// and the device is not to see a difference.
+func downConfig(d *config.Device, budget *lane.Budget, kept bool) lane.Config {
 	c := laneConfig(d, budget)
 	c.DropQoS0 = true
-	c.Hold = d.Always || d.Persistent
+	c.Hold = d.Always || d.Persistent || kept
+	c.Away = true
 	return c
 }
 
@@ -212,22 +221,34 @@ func (b *Bridge) Addrs() []net.Addr { return b.broker.Addrs() }
 const sweepEvery = 5 * time.Second
 
 // Run relays until ctx ends. Then it lets the devices go, has the sessions deliver what they can within the
-// configuration's shutdown timeout, and says goodbye to the clouds.
+// configuration's shutdown timeout, says goodbye to the clouds and stores what is left.
 func (b *Bridge) Run(ctx context.Context) error {
 	defer b.lock.release()
+	storing, stopStoring := context.WithCancel(context.Background())
+	stored := make(chan error, 1)
+	go func() { stored <- b.spool.Run(storing) }()
 	helpers, stopHelpers := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { b.keeper.Run(helpers) })
 	wg.Go(func() { b.sweep(helpers) })
-	wg.Go(func() { b.saves.run(helpers) })
 	for _, d := range b.devices {
 		d.worker.Start()
 	}
 	b.log.Info("bridged is running", zap.Int("devices", len(b.devices)), zap.Stringers("listen", b.Addrs()))
 
-	err := b.broker.Run(ctx)
+	serving, letGo := context.WithCancel(context.Background())
+	wg.Go(func() {
+		select {
+		case <-ctx.Done():
+			b.log.Info("stopping", zap.Duration("timeout", b.cfg.ShutdownTimeout))
+			b.settleAll()
+			letGo()
+		case <-serving.Done():
+		}
+	})
+	err := b.broker.Run(serving)
+	letGo()
 
-	b.log.Info("stopping", zap.Duration("timeout", b.cfg.ShutdownTimeout))
 	deadline, cancel := context.WithTimeout(context.Background(), b.cfg.ShutdownTimeout)
 	defer cancel()
 	var stopping sync.WaitGroup
@@ -237,6 +258,8 @@ func (b *Bridge) Run(ctx context.Context) error {
 	stopping.Wait()
 	stopHelpers()
 	wg.Wait()
+	stopStoring()
+	err = errors.Join(err, <-stored, b.store.Close())
 	for _, d := range b.devices {
 		d.tellDrops(b.log, true)
 	}
@@ -266,17 +289,19 @@ func (d *device) tellDrops(log *zap.Logger, end bool) {
 	d.drops.tell(log, d.cfg.Name, counters, time.Now(), end)
 }
 
-// reportLeft says what could not be delivered. None of it was acknowledged, so its senders still have it.
+// reportLeft says what could not be delivered.
 func (b *Bridge) reportLeft() {
-	up, down := 0, 0
+	var stored, lost [2]int
 	for _, d := range b.devices {
-		up += d.up.Counters().Queued
-		down += d.down.Counters().Queued
+		for i, l := range []*lane.Lane{d.up, d.down} {
+			c := l.Counters()
+			stored[i] += c.Stored
+			lost[i] += c.Queued - c.Stored
+		}
 	}
-	if up+down > 0 {
-		b.log.Warn("stopped with messages that were not delivered: those of QoS 1 and 2 were not acknowledged either",
-			zap.Int("up", up), zap.Int("down", down))
-		return
+	if lost[0]+lost[1] > 0 {
+		b.log.Warn("stopped with messages that are neither delivered nor stored, nor acknowledged to their senders",
+			zap.Int("up", lost[0]), zap.Int("down", lost[1]))
 	}
-	b.log.Info("stopped")
+	b.log.Info("stopped", zap.Int("stored_up", stored[0]), zap.Int("stored_down", stored[1]))
 }

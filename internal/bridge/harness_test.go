@@ -39,7 +39,12 @@ type rig struct {
 // run starts a bridge with this configuration below the listener and the state directory, which are added.
 func run(tb testing.TB, yaml string) *rig {
 	tb.Helper()
-	dir := tb.TempDir()
+	return runIn(tb, tb.TempDir(), yaml)
+}
+
+// runIn is run with a directory where an earlier bridge may have been.
+func runIn(tb testing.TB, dir, yaml string) *rig {
+	tb.Helper()
 	file := filepath.Join(dir, "bridged.yaml")
 	if !strings.Contains(yaml, "listen:") {
 		yaml = "listen: [{url: 'tcp://127.0.0.1:0'}]\n" + yaml

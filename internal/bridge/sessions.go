@@ -1,179 +1,135 @@
 package bridge
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"net/url"
-	"os"
-	"path/filepath"
+	"maps"
+	"math"
 	"slices"
 	"strings"
-	"sync"
+	"time"
 
 	"go.uber.org/zap"
 
+	"bridged/internal/broker"
 	"bridged/internal/mqtt"
 	"bridged/internal/upstream"
 )
 
-// sessions keeps the devices' durable sessions in the state directory, one small file each, so that their subscriptions
-// survive a restart. A file is written when a subscription changes, never for a message.
-type sessions struct {
-	dir  string
-	log  *zap.Logger
-	wake chan struct{} // holds one
+// Sessions that outlive their connections are kept as notes, one for each device, so that they outlive the process too.
+// A note is written when a subscription changes, and, if the session's time is limited, when the device leaves and when
+// it returns; never for a message.
 
-	mu    sync.Mutex // protects the following field; not held over I/O
-	dirty map[string]upstream.Kept
+// notes keeps named values; see lane.Spool.
+type notes interface {
+	// Note replaces a value, or deletes it if it is nil, and returns at once. done is called when that is on disk.
+	Note(name string, value []byte, done func())
 }
 
-// sessionFile is the content of a file.
-type sessionFile struct {
-	Version int                 `json:"version"`
-	Device  string              `json:"device"`
-	Filters []mqtt.Subscription `json:"filters"`
+// sessionPrefix begins the names of sessions' notes. The device's name follows.
+const sessionPrefix = "session/"
+
+// saver returns what a worker saves its session with.
+func saver(n notes, device string) func(*upstream.Kept, func()) {
+	return func(k *upstream.Kept, done func()) {
+		var value []byte
+		if k != nil {
+			value = encodeSession(k)
+		}
+		n.Note(sessionPrefix+device, value, done)
+	}
 }
 
-const (
-	sessionVersion = 1
-	sessionSuffix  = ".json"
-)
-
-// openSessions reads what an earlier process left. A file that cannot be read is set aside: its device subscribes
-// again.
-func openSessions(stateDir string, log *zap.Logger) (*sessions, map[string]upstream.Kept, error) {
-	s := &sessions{
-		dir:   filepath.Join(stateDir, "sessions"),
-		log:   log,
-		wake:  make(chan struct{}, 1),
-		dirty: make(map[string]upstream.Kept),
-	}
-	if err := os.MkdirAll(s.dir, 0o700); err != nil {
-		return nil, nil, fmt.Errorf("state_dir: %w", err)
-	}
-	entries, err := os.ReadDir(s.dir)
-	if err != nil {
-		return nil, nil, fmt.Errorf("state_dir: %w", err)
-	}
-	kept := make(map[string]upstream.Kept)
-	for _, e := range entries {
-		path := filepath.Join(s.dir, e.Name())
-		if !strings.HasSuffix(path, sessionSuffix) {
+// keptSessions finds the sessions that an earlier process left, by device. A damaged one is left as it is: its device
+// subscribes again, which replaces it.
+func keptSessions(notes map[string][]byte, log *zap.Logger) map[string]*upstream.Kept {
+	kept := make(map[string]*upstream.Kept)
+	for name, value := range notes {
+		device, ok := strings.CutPrefix(name, sessionPrefix)
+		if !ok {
 			continue
 		}
-		name, k, err := readSession(path)
+		k, err := decodeSession(value)
 		if err != nil {
-			log.Error("set a damaged session file aside", zap.String("file", path+".damaged"), zap.NamedError("err", err))
-			if err := os.Rename(path, path+".damaged"); err != nil {
-				return nil, nil, fmt.Errorf("state_dir: %w", err)
-			}
+			log.Error("the session of a device cannot be read: the device has to subscribe again",
+				zap.String("device", device), zap.NamedError("err", err))
 			continue
 		}
-		kept[name] = k
+		kept[device] = k
 	}
-	return s, kept, nil
+	return kept
 }
 
-func readSession(path string) (device string, kept upstream.Kept, err error) {
-	data, err := os.ReadFile(path)
+// sessionRecord is a note's value, as JSON.
+type sessionRecord struct {
+	Version int             `json:"version"`
+	Filters map[string]byte `json:"filters"` // with their QoS
+	Expiry  uint32          `json:"expiry"`
+	Left    time.Time       `json:"left,omitzero"`
+}
+
+const sessionVersion = 1
+
+func encodeSession(k *upstream.Kept) []byte {
+	r := sessionRecord{Version: sessionVersion, Filters: k.Filters, Expiry: k.Expiry, Left: k.Left.UTC()}
+	if r.Filters == nil {
+		r.Filters = map[string]byte{}
+	}
+	value, err := json.Marshal(r)
 	if err != nil {
-		return "", nil, err
+		panic(err) // only for types and times that it cannot have
 	}
-	var f sessionFile
-	if err := json.Unmarshal(data, &f); err != nil {
-		return "", nil, err
-	}
-	if f.Version != sessionVersion {
-		return "", nil, fmt.Errorf("version %d is not known", f.Version)
-	}
-	kept = make(upstream.Kept, len(f.Filters))
-	for _, sub := range f.Filters {
-		if !mqtt.ValidFilter(sub.Filter) || sub.QoS > 2 {
-			return "", nil, fmt.Errorf("filter %q, QoS %d", sub.Filter, sub.QoS)
-		}
-		kept[sub.Filter] = sub.QoS
-	}
-	return f.Device, kept, nil
+	return value
 }
 
-// save takes note of a device's session, nil if there is none any more, and returns at once.
-func (s *sessions) save(device string, kept upstream.Kept) {
-	s.mu.Lock()
-	s.dirty[device] = kept
-	s.mu.Unlock()
-	select {
-	case s.wake <- struct{}{}:
-	default:
+func decodeSession(value []byte) (*upstream.Kept, error) {
+	var r sessionRecord
+	if err := json.Unmarshal(value, &r); err != nil {
+		return nil, err
 	}
-}
-
-// run writes what has changed until ctx ends, and then what is left.
-func (s *sessions) run(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			s.flush()
-			return
-		case <-s.wake:
-			s.flush()
+	if r.Version != sessionVersion {
+		return nil, fmt.Errorf("version %d is not known", r.Version)
+	}
+	if r.Filters == nil {
+		return nil, errors.New("it has no filters")
+	}
+	for filter, qos := range r.Filters {
+		if !mqtt.ValidFilter(filter) || qos > 2 {
+			return nil, fmt.Errorf("filter %q, QoS %d", filter, qos)
 		}
 	}
-}
-
-func (s *sessions) flush() {
-	s.mu.Lock()
-	dirty := s.dirty
-	s.dirty = make(map[string]upstream.Kept)
-	s.mu.Unlock()
-	for device, kept := range dirty {
-		if err := s.write(device, kept); err != nil {
-			s.log.Error("cannot save a session: after a restart its device may lack subscriptions",
-				zap.String("device", device), zap.NamedError("err", err))
-		}
+	left := r.Left.UTC()
+	if year := left.Year(); year < 0 || year > 9999 { // the time zone made it so; it could not be encoded again
+		return nil, fmt.Errorf("left %s", left)
 	}
+	return &upstream.Kept{Filters: r.Filters, Expiry: r.Expiry, Left: left}, nil
 }
 
-// write replaces a device's file in one step.
-func (s *sessions) write(device string, kept upstream.Kept) error {
-	path := filepath.Join(s.dir, url.PathEscape(device)+sessionSuffix)
-	if kept == nil {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
+// remaining is how long a session is kept further. It ends too late rather than early: if the clock is wrong, or the
+// device was connected when the process ended, its whole time begins again.
+func remaining(k *upstream.Kept, now time.Time) time.Duration {
+	if k.Expiry == mqtt.Forever {
+		return math.MaxInt64
+	}
+	whole := time.Duration(k.Expiry) * time.Second
+	if k.Left.Year() < sane || now.Before(k.Left) {
+		return whole
+	}
+	return whole - now.Sub(k.Left)
+}
+
+// sane is a year before which a clock cannot have been set, as on a gateway without a battery for it.
+const sane = 2020
+
+// localSession is a kept session as the broker needs it, nil if the device has none.
+func localSession(k *upstream.Kept, now time.Time) *broker.Kept {
+	if k == nil || k.Expiry == 0 { // or none of its own
 		return nil
 	}
-	f := sessionFile{Version: sessionVersion, Device: device}
-	for filter, qos := range kept {
-		f.Filters = append(f.Filters, mqtt.Subscription{Filter: filter, QoS: qos})
+	return &broker.Kept{
+		Filters:   slices.Sorted(maps.Keys(k.Filters)),
+		Endless:   k.Expiry == mqtt.Forever,
+		Remaining: remaining(k, now),
 	}
-	slices.SortFunc(f.Filters, func(a, b mqtt.Subscription) int { return strings.Compare(a.Filter, b.Filter) })
-	data, err := json.Marshal(f)
-	if err != nil {
-		return err
-	}
-	tmp, err := os.CreateTemp(s.dir, "new-*")
-	if err != nil {
-		return err
-	}
-	_, err = tmp.Write(data)
-	err = errors.Join(err, tmp.Sync(), tmp.Close())
-	if err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(tmp.Name()))
-	}
-	return syncDir(s.dir)
-}
-
-// syncDir makes a rename in it last.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

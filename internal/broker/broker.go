@@ -47,12 +47,22 @@ type Device struct {
 	Retain bool
 	// Persistent keeps messages for the device while it is away, although it connects clean.
 	Persistent bool
-	// Kept are the filters of the session that the device had when an earlier process ended, nil if it had none.
-	Kept []string
+	// Kept is the session that the device had when an earlier process ended, nil if it had none.
+	Kept *Kept
 
 	Up       Uplink
+	Marks    Marks
 	Down     Downlink
 	Upstream Upstream
+}
+
+// Kept is a session that was begun by an earlier process.
+type Kept struct {
+	Filters []string // that were granted
+	// Endless says that it is kept until the device discards it, otherwise it is kept for the time that Remaining says
+	// from Run on, unless the device comes.
+	Endless   bool
+	Remaining time.Duration
 }
 
 // Login is what a device presents. Fields that are empty are not looked at.
@@ -72,6 +82,19 @@ type Uplink interface {
 	Offer(m mqtt.Message, from lane.Source, t mqtt.Token) bool
 }
 
+// Marks are the packet identifiers of the device's QoS 2 messages that survive the process; see lane.Lane. Its methods
+// do not call the broker back, except that Unmark calls done.
+type Marks interface {
+	// Marks returns what was stored when the process started.
+	Marks() []mqtt.Mark
+	// Mark adds one.
+	Mark(m mqtt.Mark)
+	// Unmark removes one. done is called once, on any goroutine, when that is on disk, or at once if there is none.
+	Unmark(id uint16, done func())
+	// ClearMarks removes all. What was offered before gets no mark any more.
+	ClearMarks()
+}
+
 // Downlink holds the messages for the device; see lane.Lane.
 type Downlink interface {
 	Attach(c lane.Consumer, w lane.Window) *lane.Reader
@@ -84,14 +107,15 @@ type Upstream interface {
 	// Connected says that the device has connected, and with what. The Connected of one connection always comes after
 	// the Disconnected of the one before.
 	Connected(c mqtt.Connect)
-	// Disconnected says that the device has left. Unless gracefully (it said DISCONNECT, or the bridge stops) its will
-	// is due.
-	Disconnected(graceful bool)
+	// Disconnected says that the device has left, and how long its session is kept now, as mqtt.Connect.Expiry has it,
+	// since DISCONNECT may change that. Unless gracefully (it said DISCONNECT, or the bridge stops) its will is due.
+	Disconnected(graceful bool, expiry uint32)
 	// EndSession says that the session which the device had kept is over.
 	EndSession()
-	// Subscribe asks for filters. done is called once, on any goroutine, with the granted QoS or 0x80 for each.
+	// Subscribe asks for filters. done is called once, on any goroutine, with the granted QoS or 0x80 for each: that is
+	// for the device to know.
 	Subscribe(subs []mqtt.Subscription, done func(codes []byte))
-	// Unsubscribe gives filters up. done is called once, on any goroutine.
+	// Unsubscribe gives filters up. done is called once, on any goroutine: the device may know.
 	Unsubscribe(filters []string, done func())
 }
 
@@ -196,6 +220,9 @@ func (b *Broker) Addrs() []net.Addr {
 // Run accepts devices until ctx ends. Then it closes the listeners, lets the devices go, and returns when everything
 // has ended. It may be called once.
 func (b *Broker) Run(ctx context.Context) error {
+	for _, d := range b.devices {
+		d.resume()
+	}
 	var accepting sync.WaitGroup
 	for _, l := range b.listeners {
 		accepting.Go(func() { b.accept(l) })

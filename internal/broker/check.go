@@ -42,7 +42,7 @@ func (d *Device) check() error {
 		return errors.New("a name is needed")
 	case d.MaxQoS > 2:
 		return fmt.Errorf("the maximum QoS is %d; it must be 0, 1 or 2", d.MaxQoS)
-	case d.Up == nil || d.Down == nil || d.Upstream == nil:
+	case d.Up == nil || d.Marks == nil || d.Down == nil || d.Upstream == nil:
 		return errors.New("lanes and a cloud side are needed")
 	case d.Login.Password != "" && len(d.Login.PasswordHash) > 0:
 		return errors.New("login: password and password_hash exclude each other")

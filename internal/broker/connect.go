@@ -13,16 +13,13 @@ import (
 	"bridged/internal/mqtt"
 )
 
-// forever is a session expiry interval that never passes (MQTT 5, 3.1.2.11.2).
-const forever = math.MaxUint32
-
 // request is what a CONNECT asks for.
 type request struct {
 	version    byte // 3 (MQTT 3.1), 4 (3.1.1) or 5
 	clientID   string
 	keepalive  time.Duration // 0: none
 	fresh      bool          // what an earlier session left is not wanted
-	expiry     uint32        // seconds that the session is kept after the connection, or forever
+	expiry     uint32        // seconds that the session is kept after the connection, or mqtt.Forever
 	receiveMax int           // messages that may be in flight to the device
 	maxPacket  int           // bytes of the largest packet that the device takes
 	will       *will
@@ -35,9 +32,8 @@ type request struct {
 
 // session is what the cloud side has to know. Whether the session goes on is for the device to say.
 func (r *request) session(resumed bool) mqtt.Connect {
-	c := mqtt.Connect{Clean: r.expiry == 0 && !resumed}
+	c := mqtt.Connect{Clean: r.expiry == 0 && !resumed, Expiry: r.expiry}
 	c.Reset = r.fresh && !c.Clean
-	c.Durable = r.expiry == forever
 	if r.will != nil && !r.will.held {
 		c.Will = &r.will.message
 	}
@@ -134,7 +130,7 @@ func (l *link) readRequest(pk *packets.Packet) error {
 			r.receiveMax = int(p.ReceiveMaximum)
 		}
 	case !c.Clean:
-		r.expiry = forever
+		r.expiry = mqtt.Forever
 	}
 	if r.clientID == "" && (r.version == 3 || r.version == 4 && !c.Clean) { // MQTT 3.1.1, 3.1.3-8
 		return l.refuse(connackIdentifier, packets.ErrClientIdentifierNotValid)
@@ -187,16 +183,15 @@ func (l *link) logRefusal(why refusal, d *device) {
 	if !ok {
 		return
 	}
-	id := l.req.clientID
-	if len(id) > 64 {
-		id = id[:64]
-	}
-	fields := l.fields(zap.Stringer("reason", why), zap.String("client_id", id), zap.Int("unreported", missed))
+	fields := l.fields(zap.Stringer("reason", why), clientIDField(l.req.clientID), unreported(missed))
 	if d != nil {
 		fields = append(fields, zap.String("device", d.Name))
 	}
 	l.b.log.Warn("login refused", fields...)
 }
+
+// clientIDField is what a device calls itself. It may have made it up to be as long as possible.
+func clientIDField(id string) zap.Field { return zap.String("client_id", id[:min(len(id), 64)]) }
 
 // disconnectPacket is a DISCONNECT for an MQTT 5 device.
 func (r *request) disconnectPacket(code packets.Code) []byte {

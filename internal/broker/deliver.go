@@ -47,7 +47,7 @@ func (l *link) Deliver(d lane.Delivery) {
 		// Otherwise the lane has taken the message back, or the device has it and its PUBREL was sent again.
 		ok := s.link == l && !s.out.Received(d.Seq)
 		if ok {
-			id, fresh, ok = s.out.Assign(d.Seq)
+			id, fresh, ok = s.out.Assign(d.Seq, m.QoS)
 			release = m.QoS == 2 && fresh && s.foreign && !s.out.Wrapped()
 		}
 		s.mu.Unlock()

@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"bridged/internal/lane"
+	"bridged/internal/mqtt"
 )
 
 // device is a configured device, connected or not.
@@ -37,14 +38,28 @@ const (
 func newDevice(b *Broker, cfg Device) *device {
 	d := &device{Device: cfg, b: b}
 	if cfg.Kept != nil {
-		d.session = newSession()
-		d.session.foreign = true
-		for _, f := range cfg.Kept {
-			d.session.subscribed(f)
-		}
+		d.session = restored(cfg.Kept, cfg.Marks)
 	}
 	return d
 }
+
+// resume has the session that an earlier process left end in its time.
+func (d *device) resume() {
+	k := d.Kept
+	if k == nil || k.Endless {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if k.Remaining > 0 {
+		d.expireLocked(k.Remaining)
+		return
+	}
+	d.endSessionLocked()
+	d.b.log.Info(sessionExpired, zap.String("device", d.Name))
+}
+
+const sessionExpired = "the device's session has expired"
 
 // enter makes l the device's link, in place of any other, with the session that l asked for. If l has ended meanwhile,
 // or was overtaken by a still later one, it does nothing but end l: mochi's next write fails then.
@@ -63,7 +78,12 @@ func (d *device) enter(l *link) {
 	}
 	connect := l.req.session(resumed)
 	if !resumed {
-		d.session = newSession()
+		if d.session != nil {
+			d.session.end()
+		} else {
+			d.Marks.ClearMarks() // that an earlier process may have left
+		}
+		d.session = newSession(d.Marks)
 		if (connect.Clean || connect.Reset) && !d.Persistent {
 			d.Down.Hold(false) // drops what was held for an earlier session
 		}
@@ -101,7 +121,11 @@ func (d *device) claim(l *link) bool {
 
 // begin lets messages flow, after CONNACK.
 func (l *link) begin() {
-	l.b.log.Info("device connected", l.fields(zap.String("protocol", versionName(l.req.version)),
+	id := l.req.clientID
+	if id == "" {
+		id = l.device.assigned
+	}
+	l.b.log.Info("device connected", l.fields(clientIDField(id), zap.String("protocol", versionName(l.req.version)),
 		zap.Bool("resumed", l.req.resumed))...)
 	l.session.mu.Lock()
 	var resend []byte
@@ -120,20 +144,21 @@ func (d *device) leave(l *link, graceful bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	kept := l.req.expiry > 0
-	l.session.disconnected()
+	l.session.disconnected(kept)
 	l.reader.Detach(kept || d.Persistent)
 	if w := l.req.will; w != nil && w.held && !graceful {
 		d.holdWillLocked(w, l.req.expiry)
 	}
-	d.Upstream.Disconnected(graceful)
+	d.Upstream.Disconnected(graceful, l.req.expiry)
 	d.link, d.since = nil, time.Now()
 	switch {
 	case !kept:
+		d.session.end()
 		d.session = nil
 		if !l.req.clean { // it was kept so far
 			d.Upstream.EndSession()
 		}
-	case l.req.expiry < forever:
+	case l.req.expiry < mqtt.Forever:
 		d.expireLocked(time.Duration(l.req.expiry) * time.Second)
 	}
 }
@@ -149,13 +174,14 @@ func (d *device) expireLocked(after time.Duration) {
 		}
 		d.mu.Unlock()
 		if expired {
-			d.b.log.Info("the device's session has expired", zap.String("device", d.Name))
+			d.b.log.Info(sessionExpired, zap.String("device", d.Name))
 		}
 	})
 	d.expiry = timer
 }
 
 func (d *device) endSessionLocked() {
+	d.session.end()
 	d.expiry, d.session = nil, nil
 	if d.will != nil {
 		d.settleWillLocked(true)

@@ -28,5 +28,6 @@
 // Each link has one goroutine that reads, and mochi one that does nothing. Writing never blocks (package netconn), so
 // whoever has something to send writes it there and then. Locks are taken in the order device.mu, session.mu, link.mu.
 // device.mu is held over calls to lanes and to Upstream, which call back into sessions and links but never into a
-// device; the other two are never held over such calls, and neither is parking.mu, under which no other is taken.
+// device; the other two are never held over such calls, but for session.mu over Marks.Mark, and neither is parking.mu,
+// under which no other is taken.
 package broker

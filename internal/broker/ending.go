@@ -73,7 +73,7 @@ func (l *link) logStray(e ending) {
 	}
 	if l.device == nil && !errors.Is(e.err, errHungUp) {
 		if ok, missed := l.b.strays.allow(l.remote.Addr().String(), time.Now()); ok {
-			l.b.log.Info(msg, l.fields(zap.NamedError("err", e.err), zap.Int("unreported", missed))...)
+			l.b.log.Info(msg, l.fields(zap.NamedError("err", e.err), unreported(missed))...)
 			return
 		}
 	}

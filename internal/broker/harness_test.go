@@ -47,6 +47,7 @@ type cloud struct {
 	inCall  bool
 	events  []string // connected, disconnected, ... in order
 	connect mqtt.Connect
+	expiry  uint32 // of the last disconnect
 	subs    [][]mqtt.Subscription
 	dones   []func([]byte)
 	unsubs  [][]string
@@ -122,9 +123,12 @@ func (c *cloud) Connected(m mqtt.Connect) {
 	c.connect = m
 }
 
-func (c *cloud) Disconnected(graceful bool) {
+func (c *cloud) Disconnected(graceful bool, expiry uint32) {
 	c.enter(fmt.Sprintf("disconnected %v", graceful))
-	c.leave()
+	defer c.leave()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.expiry = expiry
 }
 
 func (c *cloud) EndSession() {
@@ -262,6 +266,9 @@ func start(tb testing.TB, o options, devices ...Device) *rig {
 		d := &devices[i]
 		c := newCloud(tb, o.up, o.down)
 		d.Up, d.Down, d.Upstream = c.up, c.down, c
+		if d.Marks == nil {
+			d.Marks = c.up
+		}
 		r.clouds[d.Name] = c
 	}
 	cfg := Config{

@@ -171,6 +171,7 @@ func TestNewFaults(t *testing.T) {
 		"same name":      {func(c *Config) { c.Devices = append(c.Devices, c.Devices[0]) }, `device "dev"`},
 		"QoS 3":          {device(func(d *Device) { d.MaxQoS = 3 }), "QoS"},
 		"no lane":        {device(func(d *Device) { d.Up = nil }), "lanes"},
+		"no marks":       {device(func(d *Device) { d.Marks = nil }), "lanes"},
 		"no bcrypt":      {device(func(d *Device) { d.Login.PasswordHash = []byte("secret") }), "password_hash"},
 		"password and hash": {device(func(d *Device) {
 			d.Login.PasswordHash, d.Login.Password = []byte("x"), "y"
@@ -181,7 +182,7 @@ func TestNewFaults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := plain("dev")
-			d.Up, d.Down, d.Upstream = cl.up, cl.down, cl
+			d.Up, d.Marks, d.Down, d.Upstream = cl.up, cl.up, cl.down, cl
 			cfg := Config{
 				Listeners: []Listener{{Address: "127.0.0.1:0"}}, MaxConnections: 1, ConnectTimeout: time.Second,
 				MaxPacketSize: 1, Devices: []Device{d}, Log: zap.NewNop(),

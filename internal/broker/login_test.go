@@ -140,6 +140,11 @@ func TestRefusalsLoggedOnce(t *testing.T) {
 	if n := r.logs.FilterLevelExact(zapcore.InfoLevel).Len(); n != 0 {
 		t.Errorf("%d lines at info", n)
 	}
+	for _, e := range r.logs.All() {
+		if n, ok := e.ContextMap()["unreported"]; ok {
+			t.Errorf("unreported %v, although nothing was left out before", n)
+		}
+	}
 }
 
 // A refused login does not touch the device's connection.

@@ -71,7 +71,7 @@ func TestNormalOperationLogs(t *testing.T) {
 	})
 	r.stop()
 	e := r.logged(zapcore.InfoLevel, "device connected").ContextMap()
-	if e["device"] != "dev" || e["remote"] == nil || e["protocol"] != "3.1" {
+	if e["device"] != "dev" || e["client_id"] != "dev" || e["remote"] == nil || e["protocol"] != "3.1" {
 		t.Errorf("log line %v", e)
 	}
 	for _, e := range r.logs.All() {

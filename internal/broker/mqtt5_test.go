@@ -39,8 +39,8 @@ func TestConnackProperties(t *testing.T) {
 		"session expiry": {2, true, expiry(77), base(func(p *packets.Properties) {
 			p.SessionExpiryInterval, p.SessionExpiryIntervalFlag = 77, true
 		})},
-		"session for ever": {2, true, expiry(forever), base(func(p *packets.Properties) {
-			p.SessionExpiryInterval, p.SessionExpiryIntervalFlag = forever, true
+		"session for ever": {2, true, expiry(mqtt.Forever), base(func(p *packets.Properties) {
+			p.SessionExpiryInterval, p.SessionExpiryIntervalFlag = mqtt.Forever, true
 		})},
 	} {
 		t.Run(name, func(t *testing.T) {

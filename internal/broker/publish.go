@@ -35,6 +35,9 @@ func (l *link) publish(pk *packets.Packet) error {
 	s.mu.Unlock()
 	switch arrival {
 	case mqtt.Fresh:
+		if m.QoS == 2 {
+			s.marks.Unmark(pk.PacketID, func() {}) // one that is there is of another message
+		}
 		return l.offer(m, token)
 	case mqtt.Received:
 		l.acknowledge(m.QoS, pk.PacketID)
@@ -59,11 +62,7 @@ func (l *link) pubrel(id uint16) error {
 	if id == 0 {
 		return l.violation(packets.ErrProtocolViolationNoPacketID)
 	}
-	s := l.session
-	s.mu.Lock()
-	s.in.Release(id)
-	s.mu.Unlock()
-	l.respond(pubcomp, id)
+	l.session.release(id)
 	return nil
 }
 

@@ -3,6 +3,8 @@ package broker
 import (
 	"sync"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 const (
@@ -50,6 +52,14 @@ func (q *quiet) allow(key string, now time.Time) (ok bool, missed int) {
 	missed = h.missed
 	h.logged, h.missed = now, 0
 	return true, missed
+}
+
+// unreported tells in a log line how many like it were left out.
+func unreported(missed int) zap.Field {
+	if missed == 0 {
+		return zap.Skip()
+	}
+	return zap.Int("unreported", missed)
 }
 
 func (q *quiet) forgetLocked(now time.Time) {

@@ -10,22 +10,40 @@ import (
 // session is an MQTT session's state (MQTT 3.1.1, 4.1), and the source of the device's messages in the up lane. One
 // that was abandoned has no link any more, and nothing is sent for it.
 type session struct {
-	foreign bool // it was begun by an earlier process; set once
+	foreign bool  // it was begun by an earlier process; set once
+	marks   Marks // the device's
 
 	mu      sync.Mutex // protects the following fields
 	link    *link      // nil while the device is away
+	marking bool       // the device is away, and what is settled gets a mark
 	in      mqtt.Inbox
 	out     mqtt.Outbox
 	filters map[string]struct{} // that were granted
 }
 
-func newSession() *session { return &session{} }
+func newSession(m Marks) *session { return &session{marks: m} }
+
+// restored returns a session that an earlier process left.
+func restored(k *Kept, m Marks) *session {
+	s := newSession(m)
+	s.foreign = true
+	s.in.Restore(m.Marks())
+	for _, f := range k.Filters {
+		s.subscribed(f)
+	}
+	return s
+}
 
 // Settled implements lane.Source: the message may be acknowledged.
-func (s *session) Settled(t mqtt.Token, _ lane.Outcome) {
+func (s *session) Settled(t mqtt.Token, o lane.Outcome) {
 	s.mu.Lock()
-	qos := s.in.Settle(t)
+	qos := s.in.Settle(t, o == lane.Stored)
 	l := s.link
+	if s.marking {
+		if m, ok := s.in.Mark(t); ok {
+			s.marks.Mark(m)
+		}
+	}
 	s.mu.Unlock()
 	if l != nil {
 		l.acknowledge(qos, t.ID())
@@ -46,15 +64,47 @@ func (s *session) Room() {
 func (s *session) connected(l *link) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.link = l
+	s.link, s.marking = l, false
 }
 
-func (s *session) disconnected() {
+// disconnected records that the device has left. If the session is kept, QoS 2 messages that were taken care of and are
+// not released get marks, so that they are recognised even if the process is restarted before the device returns.
+func (s *session) disconnected(kept bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.link = nil
+	s.link, s.marking = nil, kept
 	s.in.Disconnected()
 	s.out.Disconnected()
+	if !kept {
+		return
+	}
+	for _, m := range s.in.Unmarked() {
+		s.marks.Mark(m)
+	}
+}
+
+// end ends the session. Messages of it that are still in the up lane get no mark.
+func (s *session) end() {
+	s.mu.Lock()
+	s.marking = false
+	s.mu.Unlock()
+	s.marks.ClearMarks()
+}
+
+// release handles PUBREL. PUBCOMP follows when no mark is left: after a restart a new message with this identifier
+// could be taken for the one that is released.
+func (s *session) release(id uint16) {
+	s.mu.Lock()
+	t := s.in.Release(id)
+	s.mu.Unlock()
+	s.marks.Unmark(id, func() {
+		s.mu.Lock()
+		due, l := s.in.Released(t), s.link
+		s.mu.Unlock()
+		if due && l != nil {
+			l.respond(pubcomp, id)
+		}
+	})
 }
 
 // subscribed records granted filters, to answer UNSUBSCRIBE.

@@ -33,15 +33,16 @@ func TestSessionPresent(t *testing.T) {
 		asked   mqtt.Connect // of the last
 	}{
 		"3.1.1 clean": {4, changes{clean, clean}, []bool{false, false}, nil, mqtt.Connect{Clean: true}},
-		"3.1.1 kept":  {4, changes{persistent, persistent}, []bool{false, true}, nil, mqtt.Connect{Durable: true}},
+		"3.1.1 kept":  {4, changes{persistent, persistent}, []bool{false, true}, nil, mqtt.Connect{Expiry: mqtt.Forever}},
 		"3.1.1 cleaned": {4, changes{persistent, clean, persistent}, []bool{false, false, false}, nil,
-			mqtt.Connect{Durable: true}},
-		"5 kept":  {5, changes{expiry(100), expiry(100)}, []bool{false, true}, nil, mqtt.Connect{}},
-		"5 fresh": {5, changes{expiry(100), fresh}, []bool{false, false}, nil, mqtt.Connect{Reset: true}},
+			mqtt.Connect{Expiry: mqtt.Forever}},
+		"5 kept":  {5, changes{expiry(100), expiry(100)}, []bool{false, true}, nil, mqtt.Connect{Expiry: 100}},
+		"5 fresh": {5, changes{expiry(100), fresh}, []bool{false, false}, nil, mqtt.Connect{Reset: true, Expiry: 100}},
 		"5 resumed to end": {5, changes{expiry(100), expiry(0), expiry(100)}, []bool{false, true, false},
 			[]string{"connected", "disconnected true", "connected", "disconnected true", "session ended", "connected"},
-			mqtt.Connect{}},
-		"5 none": {5, changes{expiry(0), expiry(100)}, []bool{false, false}, nil, mqtt.Connect{}},
+			mqtt.Connect{Expiry: 100}},
+		"5 none":   {5, changes{expiry(0), expiry(100)}, []bool{false, false}, nil, mqtt.Connect{Expiry: 100}},
+		"5 to end": {5, changes{expiry(100), expiry(0)}, []bool{false, true}, nil, mqtt.Connect{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, cl := one(t)

@@ -38,7 +38,7 @@ func (s *stage) makeTrouble(ctx context.Context) {
 			c.Drop(cloudsim.All, cloudsim.CutReset)
 			continue
 		}
-		s.note(c.label(), fmt.Sprintf("out of reach for %s: messages wait", s.opts.rhythm.outage))
+		s.note(c.label(), fmt.Sprintf("out of reach for %s: messages go to disk", s.opts.rhythm.outage))
 		c.Down()
 		pause(ctx, s.opts.rhythm.outage)
 		if err := c.Up(); err != nil {

@@ -4,31 +4,42 @@ import "time"
 
 // disk is what a lane knows of its records in the store.
 type disk struct {
-	saved  uint64 // every live message before this sequence number is on disk, and settled
-	live   int    // messages on disk, or on their way there
-	bytes  int64  // of live
-	gone   []uint64
-	wanted bool  // the spool has been asked to look
-	last   State // as of the last commit
+	saved  uint64   // every live message before this sequence number is on disk, and settled
+	live   int      // messages on disk, or on their way there
+	bytes  int64    // of live
+	gone   []uint64 // finished, and not deleted yet
+	ended  bool     // a gap has come to its end: its records go when State.Head has passed them
+	wanted bool     // the spool has been asked to look
+	last   State    // as of the last commit
 	flying flight
 }
 
 // flight is what is being committed.
 type flight struct {
-	end  uint64
-	gone []uint64
-	more bool // there was not enough room for everything
+	end   uint64
+	gone  []uint64
+	ended bool
+	more  bool // there was not enough room for everything
 	marks
 }
 
-// forget takes n messages out of the books, of which the first has this sequence number. Their records are deleted with
-// some later commit: those of a gap because nothing older is left.
-func (d *disk) forget(l *Lane, seq uint64, n int, size int64) {
+// forget takes n messages out of the books. Their records are deleted with some later commit.
+func (d *disk) forget(l *Lane, n int, size int64) {
 	d.live -= n
 	d.bytes -= size
-	d.gone = append(d.gone, seq)
 	l.spool.disk.free(size)
 	l.unsaved.Store(true)
+}
+
+// deletes says that there is something to be deleted.
+func (d *disk) deletes() bool { return len(d.gone) > 0 || d.ended }
+
+// savedTo says whether everything before a sequence number is on disk, or finished.
+func (l *Lane) savedTo(seq uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.unsavedLocked()
+	return e == nil || e.seq >= seq
 }
 
 // unsavedLocked returns the oldest message that is not on disk, nil if there is none.
@@ -64,26 +75,30 @@ func (l *Lane) awayLocked() {
 	}
 }
 
-// tick has what is due stored. pressed says that memory is short, tidy that deletions are due.
-func (l *Lane) tick(now time.Time, pressed, tidy bool) {
-	if !l.unsaved.Load() {
+// tick has what is due stored. pressed says that memory is getting short, short that it is, tidy that deletions are due.
+func (l *Lane) tick(now time.Time, pressed, short, tidy bool) {
+	if !l.unsaved.Load() && !short {
 		return
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	e := l.unsavedLocked()
-	waits := e != nil && (pressed || l.eagerLocked() || now.Sub(l.epoch)-e.at >= l.cfg.SpillAfter)
-	deletes := len(l.disk.gone) > 0 || l.marks.pending()
+	e, age := l.unsavedLocked(), now.Sub(l.epoch)
+	waits := e != nil && (pressed || l.cfg.Always || l.eagerLocked() || age-e.at >= l.cfg.SpillAfter)
+	deletes := l.disk.deletes() || l.marks.pending()
 	if waits || deletes && tidy {
 		l.spool.store(l)
 	}
-	if l.gap.failed {
-		l.gap.failed = false
-		l.loadLocked()
+	if l.gap.failed && age >= l.gap.retry {
+		l.gap.retry = age + retryEvery
+		l.requestLocked()
 	}
-	if e == nil && !deletes {
+	if short {
+		l.evictFrontLocked()
+		l.evictLocked()
+	}
+	if e == nil && !deletes && !l.gap.failed {
 		l.unsaved.Store(false)
 	}
+	l.unlockAndCall()
 }
 
 // collectLocked gathers what is to be committed, of about quota bytes. ok is false if there is nothing. Afterwards either
@@ -111,14 +126,30 @@ func (l *Lane) collectLocked(quota int64, end bool) (c Change, size int64, ok bo
 		l.marks.storeLocked(e)
 	}
 	c.State = l.stateLocked(f.end)
-	if len(c.Put)+len(d.gone) == 0 && !l.marks.pending() && (!end || c.State == d.last) {
+	if len(c.Put) == 0 && !d.deletes() && !l.marks.pending() && (!end || c.State == d.last) {
 		return Change{}, 0, false
 	}
 	f.gone, d.gone = d.gone, nil
-	c.Key, c.Gone = l.key, f.gone
+	f.ended, d.ended = d.ended, false
+	c.Key, c.Gone = l.key, l.doubtfulLocked(f.gone, f.end)
 	f.marks, c.Unmark, c.Mark, c.Fresh = l.marks.takeLocked()
 	d.flying, d.last = f, c.State
 	return c, size, true
+}
+
+// doubtfulLocked adds to what is to be deleted the messages that do not fit any more, though an attempt to store them that
+// failed may have succeeded: the store must have nothing behind State.Next.
+func (l *Lane) doubtfulLocked(finished []uint64, end uint64) []uint64 {
+	finished = finished[:len(finished):len(finished)]
+	for i := l.q.index(end); i < l.q.n; i++ {
+		if e := l.q.at(i); e.state == gone {
+			continue
+		} else if !e.doubtful {
+			break
+		}
+		finished = append(finished, l.q.at(i).seq)
+	}
+	return finished
 }
 
 // stateLocked is the lane without what is not before end.
@@ -179,6 +210,7 @@ func (l *Lane) failed() {
 		}
 	}
 	d.gone = append(d.flying.gone, d.gone...)
+	d.ended = d.ended || d.flying.ended
 	l.marks.giveBackLocked(d.flying.marks)
 	d.flying, d.last = flight{}, State{}
 	l.unsaved.Store(true)
@@ -201,12 +233,8 @@ func (l *Lane) wall(d time.Duration) time.Time { return l.epoch.Add(d).Round(0) 
 func (l *Lane) restoreLocked(r *Record) entry {
 	at := l.sinceEpoch(r.At)
 	m := r.Message
-	switch {
-	case m.Expires.IsZero():
-	case unset(r.At): // all that is known is how long it had to live
+	if !m.Expires.IsZero() { // it lives as long as it had to live, whatever the clock says
 		m.Expires = l.epoch.Add(at + m.Expires.Sub(r.At))
-	default:
-		m.Expires = l.epoch.Add(m.Expires.Sub(l.epoch))
 	}
 	return entry{seq: r.Seq, msg: m, at: at, outcome: Stored, stored: true}
 }

@@ -12,26 +12,29 @@ type gap struct {
 	oldest  time.Duration // when the first was accepted, since the lane's epoch, or somewhat earlier
 	loading bool          // a piece is being read
 	failed  bool          // it could not be read
-	early   map[uint64]struct{}
+	retry   time.Duration // when it is tried again
+	early   map[uint64]Reason
 }
 
 const (
 	// A piece of a gap is read at once, and kept in memory when more has been stored: messages and bytes.
 	pieceMessages = 64
 	pieceBytes    = 128 << 10
-	// loadBelow is how many messages must be left in memory for more to be read.
-	loadBelow = pieceMessages / 2
+	// pressedShare is the part of a piece that is kept when memory is getting short.
+	pressedShare = 8
 )
 
 func (g *gap) holds(seq uint64) bool { return g.count > 0 && seq >= g.lo && seq < g.hi }
 
-// doneLocked takes note of a message that was delivered on an earlier connection and is acknowledged only now that it is
-// on disk only. It is not to be delivered again.
-func (g *gap) doneLocked(seq uint64) {
+// doneLocked takes note of a message that was delivered on an earlier connection and is acknowledged (or dropped, if there
+// is a reason) only now that it is on disk only. It is not to be delivered again.
+func (g *gap) doneLocked(seq uint64, reason Reason) {
 	if g.early == nil {
-		g.early = make(map[uint64]struct{})
+		g.early = make(map[uint64]Reason)
 	}
-	g.early[seq] = struct{}{}
+	if _, ok := g.early[seq]; !ok {
+		g.early[seq] = reason
+	}
 }
 
 // frontLocked is how many entries of q are before the gap: those that may be delivered.
@@ -67,41 +70,89 @@ func (l *Lane) headLocked() (seq uint64, at time.Duration, ok bool) {
 	return 0, 0, false
 }
 
+// aheadLocked is how much of what is on disk is kept in memory for the consumer.
+func (l *Lane) aheadLocked() (messages int, bytes int64) {
+	if l.spool.pressed() {
+		return pieceMessages / pressedShare, pieceBytes / pressedShare
+	}
+	return pieceMessages, pieceBytes
+}
+
 // evictLocked lets go of messages that are on disk and not needed soon: all but the next ones, if there is a consumer.
 // They become part of the gap.
 func (l *Lane) evictLocked() {
 	start, stop := l.q.index(l.cursor), l.q.index(l.disk.saved)
-	switch {
-	case l.gap.count > 0:
+	if l.gap.count > 0 {
 		start = l.q.index(l.gap.hi)
-	case l.reader != nil && l.spool.pressed():
-		start++
-	case l.reader != nil:
-		start += pieceMessages
+	} else {
+		start = l.neededLocked(start, stop)
 	}
 	if start >= stop {
 		return
 	}
 	g := &l.gap
-	var freed int64
-	for i := start; i < stop; i++ {
-		e := l.q.at(i)
+	if seq, at, n := l.letGoLocked(start, stop); n > 0 {
+		if g.count == n {
+			g.lo, g.oldest = seq, at
+		}
+		g.hi = l.disk.saved
+	}
+}
+
+// evictFrontLocked makes the gap begin earlier, where the messages before it are not needed soon.
+func (l *Lane) evictFrontLocked() {
+	stop := l.frontLocked()
+	if l.gap.count == 0 {
+		return
+	}
+	if start := l.neededLocked(l.q.index(l.cursor), stop); start < stop {
+		if seq, at, n := l.letGoLocked(start, stop); n > 0 {
+			l.gap.lo, l.gap.oldest = seq, at
+		}
+	}
+}
+
+// neededLocked returns the end of the messages from the i-th to before the j-th that the consumer will want soon: at
+// least one, if there is a consumer.
+func (l *Lane) neededLocked(i, j int) int {
+	if l.reader == nil {
+		return i
+	}
+	messages, bytes := l.aheadLocked()
+	for ; i < j && messages > 0 && bytes > 0; i++ {
+		if e := l.q.at(i); e.state != gone {
+			messages--
+			bytes -= e.msg.Size()
+		}
+	}
+	return i
+}
+
+// letGoLocked moves n entries, from the i-th to before the j-th but for those that are gone, to the gap. It returns the
+// first one's sequence number and time.
+func (l *Lane) letGoLocked(i, j int) (seq uint64, at time.Duration, n int) {
+	var size int64
+	for k := i; k < j; k++ {
+		e := l.q.at(k)
 		if e.state == gone {
 			continue // and reported, as everything that is stored
 		}
-		if g.count == 0 {
-			g.lo, g.oldest = e.seq, e.at
+		if n++; n == 1 {
+			seq, at = e.seq, e.at
 		}
 		if !e.msg.Expires.IsZero() {
 			l.expiring--
 		}
-		g.count++
-		freed += e.msg.Size()
+		size += e.msg.Size()
 	}
-	g.hi = l.disk.saved
-	g.bytes += freed
-	l.q.cut(start, stop)
-	l.freeLocked(freed)
+	l.q.cut(i, j)
+	l.gap.count += n
+	l.gap.bytes += size
+	l.freeLocked(size)
+	if l.live == l.gap.count {
+		l.roomLocked() // one may come in, however much memory other lanes hold
+	}
+	return seq, at, n
 }
 
 // loadLocked has the next piece of the gap read, if there is one. Spool.load ends with loaded.
@@ -109,11 +160,32 @@ func (l *Lane) loadLocked() bool {
 	if l.gap.count == 0 {
 		return false
 	}
-	if !l.gap.loading && !l.gap.failed {
+	if !l.gap.failed { // otherwise the tick tries again
+		l.requestLocked()
+	}
+	return true
+}
+
+func (l *Lane) requestLocked() {
+	if !l.gap.loading {
 		l.gap.loading = true
 		l.spool.load(l)
 	}
-	return true
+}
+
+// brokenLocked notes whether the gap could be read.
+func (l *Lane) brokenLocked(broken bool) {
+	if l.gap.failed == broken {
+		return
+	}
+	l.gap.failed = broken
+	if broken {
+		l.spool.broken.Add(1)
+		l.gap.retry = time.Since(l.epoch) + retryEvery
+		l.unsaved.Store(true) // for the tick
+	} else {
+		l.spool.broken.Add(-1)
+	}
 }
 
 // piece is a part of a gap that is to be read.
@@ -145,20 +217,22 @@ func (l *Lane) loaded(p piece, records []Record, err error) {
 	var r *Reader
 	switch {
 	case g.count == 0: // it was dropped meanwhile
-	case g.lo != p.from: // and another one has come
-		l.loadLocked()
 	case err != nil:
-		g.failed = true // the spool's next tick tries again
-		l.unsaved.Store(true)
+		l.brokenLocked(true)
+	case g.lo != p.from: // it is not the same gap
+		l.brokenLocked(false)
+		l.loadLocked()
 	default:
-		l.insertLocked(p, records)
+		l.brokenLocked(false)
+		if l.insertLocked(p, records) {
+			r = l.reader // else there was no memory, nor need for it: reading it again would not help
+		}
 		if l.cfg.MaxAge > 0 || l.expiring > 0 {
 			l.sweepLocked()
 		}
-		if l.cfg.OnFull == DropOldest {
-			l.roomLocked() // it may have waited for this
-		}
-		r = l.reader
+	}
+	if l.cfg.OnFull == DropOldest {
+		l.roomLocked() // it may have waited for this
 	}
 	l.unlockAndCall()
 	if r != nil {
@@ -166,16 +240,18 @@ func (l *Lane) loaded(p piece, records []Record, err error) {
 	}
 }
 
-// insertLocked takes as many records as there is memory for, but at least one if there is nothing else to be delivered.
-func (l *Lane) insertLocked(p piece, records []Record) {
+// insertLocked takes as many records as there is memory for, but at least one if there is nothing else to be delivered. It
+// returns whether the gap has become smaller.
+func (l *Lane) insertLocked(p piece, records []Record) bool {
 	g := &l.gap
 	at := l.frontLocked()
-	must := l.q.index(l.cursor) == at
+	must := !l.waitsLocked(at)
 	entries := make([]entry, 0, len(records))
 	last := p.before
 	if full(records) {
 		last = records[len(records)-1].Seq + 1
 	}
+	messages, bytes := l.aheadLocked()
 	var size int64
 	for i := range records {
 		if _, hole := p.holes[records[i].Seq]; hole {
@@ -183,7 +259,9 @@ func (l *Lane) insertLocked(p piece, records []Record) {
 		}
 		e := l.restoreLocked(&records[i])
 		n := e.msg.Size()
-		if !l.cfg.Budget.reserve(n, must && len(entries) == 0) {
+		first := must && len(entries) == 0
+		enough := len(entries) >= messages || size >= bytes
+		if enough && !first || !l.cfg.Budget.reserve(n, first) {
 			last = e.seq
 			break
 		}
@@ -203,15 +281,31 @@ func (l *Lane) insertLocked(p piece, records []Record) {
 	if g.count > 0 && g.lo >= g.hi { // they are not there
 		l.dropGapLocked(Damaged)
 	}
-	for seq := range g.early {
-		if seq < last {
-			delete(g.early, seq)
+	for seq, reason := range g.early {
+		if seq >= last {
+			continue
+		}
+		delete(g.early, seq)
+		if reason == 0 {
 			l.doneLocked(seq, Delivered, 0)
+		} else {
+			l.doneLocked(seq, Dropped, reason)
 		}
 	}
 	if g.count == 0 {
 		*g = gap{}
 	}
+	return last > p.from
+}
+
+// waitsLocked says whether a message before the i-th entry waits for delivery.
+func (l *Lane) waitsLocked(i int) bool {
+	for j := l.q.index(l.cursor); j < i; j++ {
+		if l.q.at(j).state == queued {
+			return true
+		}
+	}
+	return false
 }
 
 // full says whether a piece is as large as was asked for, so that there may be more.
@@ -233,7 +327,9 @@ func (l *Lane) dropGapLocked(reason Reason) {
 	l.count.LastDropped = reason
 	l.live -= g.count
 	l.bytes -= g.bytes
-	l.disk.forget(l, g.lo, g.count, g.bytes)
+	l.disk.forget(l, g.count, g.bytes)
+	l.disk.ended = true
+	l.brokenLocked(false)
 	*g = gap{loading: g.loading}
 	l.roomLocked()
 }

@@ -198,10 +198,10 @@ func (l *Lane) admitLocked(m *mqtt.Message) (Reason, bool) {
 			}
 			return 0, false
 		case l.dropOldestLocked():
-		case l.gap.count > 0 && l.loadLocked():
+		case !l.gap.failed && l.loadLocked():
 			return 0, false // until the oldest has been read
 		default:
-			return QueueFull, true // everything older is in flight
+			return QueueFull, true // everything older is in flight, or cannot be read
 		}
 	}
 }
@@ -249,7 +249,8 @@ func (l *Lane) finishLocked(e *entry, o Outcome, reason Reason) {
 	l.bytes -= size
 	switch {
 	case e.stored:
-		l.disk.forget(l, e.seq, 1, size)
+		l.disk.gone = append(l.disk.gone, e.seq)
+		l.disk.forget(l, 1, size)
 	case e.doubtful:
 		l.disk.gone = append(l.disk.gone, e.seq)
 	}

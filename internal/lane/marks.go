@@ -4,20 +4,20 @@ import "bridged/internal/mqtt"
 
 // marks are packet identifiers of QoS 2 messages from the lane's source that are remembered on disk, see mqtt.Mark.
 type marks struct {
-	have    map[uint16]struct{} // what is on disk when everything has been committed
-	put     []mqtt.Mark         // not committed
-	removed []uint16            // the same
-	waiting []func()            // to be called when removed has been committed
-	fresh   bool                // all earlier ones are to be removed
-	from    uint64              // messages before this sequence number belong to an earlier session
+	have    map[uint16]bool      // what is on disk when everything has been committed; true: it may be already
+	put     map[uint16]mqtt.Mark // not committed
+	removed []uint16             // the same
+	waiting []func()             // to be called when removed has been committed
+	fresh   bool                 // all earlier ones are to be removed
+	from    uint64               // messages before this sequence number belong to an earlier session
 }
 
 func (m *marks) pending() bool { return len(m.put)+len(m.removed)+len(m.waiting) > 0 || m.fresh }
 
 func (m *marks) restore(saved []mqtt.Mark) {
-	m.have = make(map[uint16]struct{}, len(saved))
+	m.have = make(map[uint16]bool, len(saved))
 	for _, s := range saved {
-		m.have[s.ID] = struct{}{}
+		m.have[s.ID] = true
 	}
 }
 
@@ -30,17 +30,24 @@ func (m *marks) storeLocked(e *entry) {
 
 func (m *marks) add(mark mqtt.Mark) {
 	if m.have == nil {
-		m.have = make(map[uint16]struct{})
+		m.have = make(map[uint16]bool)
 	}
-	m.have[mark.ID] = struct{}{}
-	m.put = append(m.put, mark)
+	if m.put == nil {
+		m.put = make(map[uint16]mqtt.Mark)
+	}
+	m.have[mark.ID] = m.have[mark.ID] // as it was, or not on disk
+	m.put[mark.ID] = mark
 }
 
 // takeLocked moves what is not committed to a commit.
 func (m *marks) takeLocked() (flying marks, removed []uint16, put []mqtt.Mark, fresh bool) {
 	flying = marks{put: m.put, removed: m.removed, waiting: m.waiting, fresh: m.fresh}
 	m.put, m.removed, m.waiting, m.fresh = nil, nil, nil, false
-	return flying, flying.removed, flying.put, flying.fresh
+	for id, mark := range flying.put {
+		m.have[id] = true
+		put = append(put, mark)
+	}
+	return flying, flying.removed, put, flying.fresh
 }
 
 // giveBackLocked is for a commit that failed. What has been removed since must not come back.
@@ -51,13 +58,12 @@ func (m *marks) giveBackLocked(flying marks) {
 	}
 	m.fresh = flying.fresh
 	m.removed = append(flying.removed, m.removed...)
-	var put []mqtt.Mark
-	for _, mark := range flying.put {
-		if _, ok := m.have[mark.ID]; ok {
-			put = append(put, mark)
+	for id, mark := range flying.put {
+		_, ok := m.have[id]
+		if _, newer := m.put[id]; ok && !newer {
+			m.add(mark)
 		}
 	}
-	m.put = append(put, m.put...)
 }
 
 // Marks returns the marks that were stored when the lane was made.
@@ -75,25 +81,20 @@ func (l *Lane) Mark(m mqtt.Mark) {
 	l.mu.Unlock()
 }
 
-// Unmark forgets a mark and calls done once that is on disk, or at once if there is no such mark.
+// Unmark forgets a mark and calls done once that is on disk, or at once if the mark is not there.
 func (l *Lane) Unmark(id uint16, done func()) {
 	l.mu.Lock()
 	m := &l.marks
-	_, marked := m.have[id]
-	if !marked && !m.removing(id) && !l.disk.flying.removing(id) {
+	stored := m.have[id]
+	delete(m.have, id)
+	delete(m.put, id)
+	if !stored && !m.removing(id) && !l.disk.flying.removing(id) {
 		l.mu.Unlock()
 		done()
 		return
 	}
-	if marked {
-		delete(m.have, id)
+	if stored {
 		m.removed = append(m.removed, id)
-		for i := range m.put {
-			if m.put[i].ID == id {
-				m.put = append(m.put[:i:i], m.put[i+1:]...)
-				break
-			}
-		}
 	}
 	m.waiting = append(m.waiting, done)
 	l.unsaved.Store(true)
@@ -101,8 +102,11 @@ func (l *Lane) Unmark(id uint16, done func()) {
 	l.mu.Unlock()
 }
 
-// removing says that a mark is about to be removed.
+// removing says that a mark, if there was one, is about to be removed.
 func (m *marks) removing(id uint16) bool {
+	if m.fresh {
+		return true
+	}
 	for _, r := range m.removed {
 		if r == id {
 			return true
@@ -123,4 +127,5 @@ func (l *Lane) ClearMarks() {
 	clear(m.have)
 	m.put, m.removed, m.fresh = nil, nil, true
 	l.unsaved.Store(true)
+	l.spool.store(l) // a mark that came back could hide a message of the next session
 }

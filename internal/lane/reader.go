@@ -207,8 +207,10 @@ func (r *Reader) nextLocked() *entry {
 	l := r.l
 	front := l.frontLocked()
 	i := l.q.index(l.cursor)
-	if l.gap.count > 0 && front-i < loadBelow {
-		l.loadLocked()
+	if l.gap.count > 0 {
+		if ahead, _ := l.aheadLocked(); front-i < ahead/2 {
+			l.loadLocked()
+		}
 	}
 	for ; i < front; i++ {
 		e := l.q.at(i)
@@ -229,6 +231,7 @@ func (r *Reader) nextLocked() *entry {
 	l.cursor = l.q.end()
 	if l.gap.count > 0 {
 		l.cursor = l.gap.lo
+		l.loadLocked()
 	}
 	l.trimLocked()
 	return nil
@@ -260,6 +263,6 @@ func (l *Lane) doneLocked(seq uint64, o Outcome, reason Reason) {
 		l.finishLocked(e, o, reason)
 		l.trimLocked()
 	case e == nil && l.gap.holds(seq) && seq <= l.sent:
-		l.gap.doneLocked(seq) // it is known to be there, and what it is, when it has been read
+		l.gap.doneLocked(seq, reason) // it is known to be there, and what it is, when it has been read
 	}
 }

@@ -29,7 +29,8 @@ type Spool struct {
 	disk    *Budget
 	fault   atomic.Pointer[Fault] // written under faults
 	faults  sync.Mutex
-	limited atomic.Bool // the disk limit was met in this round
+	limited atomic.Bool  // the disk limit was met in this round
+	broken  atomic.Int64 // lanes with a piece that could not be read
 	toWrite chan struct{}
 	toRead  chan struct{}
 
@@ -41,13 +42,19 @@ type Spool struct {
 	writes  []*Lane // to be looked at by the writer
 	reads   []*Lane
 	notes   []note
-	flushes []chan error
+	flushes []flush
 	held    map[string][]byte // notes as of the start
 }
 
 type note struct {
 	Note
 	done func()
+}
+
+// flush waits until each of the lanes has stored or finished what was before a sequence number.
+type flush struct {
+	lanes map[*Lane]uint64
+	done  chan error
 }
 
 // Fault is why messages cannot be stored.
@@ -75,6 +82,8 @@ const (
 	// The size of a commit in all and for each lane, in bytes.
 	commitBytes     = 1 << 20
 	laneCommitBytes = 256 << 10
+	// probe is a note that is written to see whether the store works again.
+	probe = "probe"
 	// maintainAfter is how long nothing must have been written before the store is tidied up.
 	maintainAfter = time.Minute
 )
@@ -89,6 +98,7 @@ func NewSpool(cfg SpoolConfig) (*Spool, error) {
 		cfg: cfg, disk: NewBudget(cfg.Limit), held: contents.Notes,
 		toWrite: make(chan struct{}, 1), toRead: make(chan struct{}, 1), saved: make(map[Key]Saved),
 	}
+	delete(s.held, probe)
 	for _, l := range contents.Lanes {
 		s.saved[l.Key] = l
 	}
@@ -102,13 +112,15 @@ func (s *Spool) Lane(key Key, cfg Config) *Lane {
 	s.mu.Lock()
 	saved, ok := s.saved[key]
 	delete(s.saved, key)
-	s.lanes = append(s.lanes, l)
 	s.mu.Unlock()
 	if !ok {
 		saved.State = State{Head: 1, Next: 1}
 	}
 	l.resume(saved)
 	l.Hold(cfg.Hold) // without, what is stored was for a session that is over
+	s.mu.Lock()
+	s.lanes = append(s.lanes, l)
+	s.mu.Unlock()
 	return l
 }
 
@@ -146,9 +158,14 @@ func (s *Spool) Status() SpoolStatus {
 // works says whether messages can be stored.
 func (s *Spool) works() bool { return s != nil && s.fault.Load() == nil }
 
-// pressed says whether memory is getting short.
+// pressed says whether memory is getting short: more than half of it is taken.
 func (s *Spool) pressed() bool {
 	return s.cfg.Memory != nil && s.cfg.Memory.Used() > s.cfg.Memory.limit/2
+}
+
+// short says whether memory is short: more than three quarters of it are taken.
+func (s *Spool) short() bool {
+	return s.cfg.Memory != nil && s.cfg.Memory.Used() > s.cfg.Memory.limit/4*3
 }
 
 // reserve takes disk space.
@@ -216,9 +233,9 @@ func (s *Spool) tick(ctx context.Context) {
 			if f := s.fault.Load(); f != nil {
 				wake(s.toWrite)
 			}
-			pressed := s.pressed()
+			pressed, short := s.pressed(), s.short()
 			for _, l := range s.all() {
-				l.tick(now, pressed, tidy)
+				l.tick(now, pressed, short, tidy)
 			}
 		}
 	}
@@ -295,12 +312,12 @@ func (s *Spool) commit(end bool) (wrote bool, err error) {
 	s.writes, s.notes, s.flushes = nil, nil, nil
 	s.mu.Unlock()
 
-	b, taken, all := s.gather(lanes, end)
+	b, taken := s.gather(lanes, end)
 	for _, n := range notes {
 		b.Notes = append(b.Notes, n.Note)
 	}
-	if fault := s.fault.Load(); fault != nil && !errors.Is(fault.Err, ErrDiskLimit) && !end && len(taken)+len(notes) == 0 {
-		b.Notes = append(b.Notes, Note{Name: "probe", Value: []byte{1}}) // to see whether it works again
+	if len(taken)+len(notes) == 0 && !end && s.probes() {
+		b.Notes = append(b.Notes, Note{Name: probe, Value: []byte{1}})
 	}
 	wrote = len(b.Changes)+len(b.Notes) > 0
 	if wrote {
@@ -317,24 +334,43 @@ func (s *Spool) commit(end bool) (wrote bool, err error) {
 	} else {
 		s.committed(b, taken, notes)
 	}
-	if !all && err == nil { // the rest comes with the next one
-		s.mu.Lock()
-		s.flushes = append(flushes, s.flushes...)
-		s.mu.Unlock()
-		return wrote, nil
-	}
-	for _, done := range flushes {
-		if err == nil && s.limited.Load() {
-			err = ErrDiskLimit
-		}
-		done <- err
-	}
+	s.flushed(flushes, err)
 	return wrote, err
 }
 
-// gather makes a batch of what lanes have. all is false if it does not hold everything.
-func (s *Spool) gather(lanes []*Lane, end bool) (b *Batch, taken []*Lane, all bool) {
-	b, all = new(Batch), true
+// probes says that something has to be written to see whether the store works again.
+func (s *Spool) probes() bool {
+	fault := s.fault.Load()
+	return fault != nil && !errors.Is(fault.Err, ErrDiskLimit) && s.broken.Load() == 0
+}
+
+// flushed tells those who wait for their lanes to be stored how it went. The rest waits for the next commit.
+func (s *Spool) flushed(flushes []flush, err error) {
+	if err == nil && s.limited.Load() {
+		err = ErrDiskLimit
+	}
+	for _, f := range flushes {
+		for l, seq := range f.lanes {
+			if l.savedTo(seq) {
+				delete(f.lanes, l)
+			}
+		}
+		switch {
+		case len(f.lanes) == 0:
+			f.done <- nil
+		case err != nil:
+			f.done <- err
+		default:
+			s.mu.Lock()
+			s.flushes = append(s.flushes, f)
+			s.mu.Unlock()
+		}
+	}
+}
+
+// gather makes a batch of what lanes have.
+func (s *Spool) gather(lanes []*Lane, end bool) (b *Batch, taken []*Lane) {
+	b = new(Batch)
 	s.limited.Store(false)
 	total := int64(0)
 	for i, l := range lanes {
@@ -343,20 +379,18 @@ func (s *Spool) gather(lanes []*Lane, end bool) (b *Batch, taken []*Lane, all bo
 			s.writes = append(lanes[i:len(lanes):len(lanes)], s.writes...)
 			s.mu.Unlock()
 			wake(s.toWrite)
-			return b, taken, false
+			return b, taken
 		}
 		l.mu.Lock()
 		c, size, ok := l.collectLocked(laneCommitBytes, end)
-		more := l.disk.flying.more
 		l.mu.Unlock()
 		if ok {
 			b.Changes = append(b.Changes, c)
 			taken = append(taken, l)
 			total += size
-			all = all && !more
 		}
 	}
-	return b, taken, all
+	return b, taken
 }
 
 // committed tells everybody that a batch is on disk.
@@ -385,7 +419,7 @@ func (s *Spool) worked() {
 	s.faults.Lock()
 	defer s.faults.Unlock()
 	fault := s.fault.Load()
-	if fault == nil || errors.Is(fault.Err, ErrDiskLimit) && !s.disk.roomy() {
+	if fault == nil || s.broken.Load() > 0 || errors.Is(fault.Err, ErrDiskLimit) && !s.disk.roomy() {
 		return
 	}
 	s.fault.Store(nil)
@@ -394,7 +428,8 @@ func (s *Spool) worked() {
 	}
 }
 
-// failed notes that it does not. Lanes that would not deliver before they have stored do so now.
+// failed notes that it does not. Lanes that would not deliver before they have stored do so now, and those that would
+// have waited for the disk to make room in memory may drop.
 func (s *Spool) failed(err error) {
 	if s.fail(err) {
 		return
@@ -402,6 +437,9 @@ func (s *Spool) failed(err error) {
 	for _, l := range s.all() {
 		if l.cfg.Always {
 			l.pump()
+		}
+		if l.cfg.OnFull != Block {
+			l.wake()
 		}
 	}
 }
@@ -433,20 +471,21 @@ func (l *Lane) pump() {
 
 // Flush stores what is not settled, and returns when that is done or has failed. Run must be at work.
 func (s *Spool) Flush(ctx context.Context) error {
+	f := flush{lanes: make(map[*Lane]uint64), done: make(chan error, 1)}
 	for _, l := range s.all() {
 		l.mu.Lock()
 		if l.unsavedLocked() != nil {
+			f.lanes[l] = l.q.end()
 			s.store(l)
 		}
 		l.mu.Unlock()
 	}
-	done := make(chan error, 1)
 	s.mu.Lock()
-	s.flushes = append(s.flushes, done)
+	s.flushes = append(s.flushes, f)
 	s.mu.Unlock()
 	wake(s.toWrite)
 	select {
-	case err := <-done:
+	case err := <-f.done:
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
@@ -460,13 +499,17 @@ func (s *Spool) finish() error {
 		s.store(l)
 		l.mu.Unlock()
 	}
-	for {
-		wrote, err := s.commit(true)
-		if err != nil {
-			return fmt.Errorf("messages that were not acknowledged are lost with this process: %w", err)
-		}
-		if !wrote {
-			return nil
-		}
+	var err error
+	limited := false
+	for wrote := true; wrote && err == nil; {
+		wrote, err = s.commit(true)
+		limited = limited || s.limited.Load()
 	}
+	if err == nil && limited {
+		err = ErrDiskLimit
+	}
+	if err != nil {
+		return fmt.Errorf("messages that were not acknowledged are lost with this process: %w", err)
+	}
+	return nil
 }

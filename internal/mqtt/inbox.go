@@ -9,8 +9,9 @@ import (
 // are not done with. It belongs to the session, not to a connection, so that a message repeated after a reconnect is
 // recognised. The zero value is ready to use.
 type Inbox struct {
-	entries map[uint16]inEntry
-	serial  uint64
+	entries   map[uint16]inEntry
+	releasing map[uint16]Token // PUBREL came on this connection, and PUBCOMP was not sent
+	serial    uint64
 }
 
 // Token names one incoming message of an Inbox. It holds the packet identifier and a serial number, so that the late
@@ -26,6 +27,19 @@ type inEntry struct {
 	qos     byte
 	settled bool // QoS 2: PUBREC is due, and PUBREL awaited; QoS 1: only while away
 	away    bool // the connection it came on is gone, and it was not repeated since
+	marked  bool // there is a Mark of it
+	bare    bool // made of a Mark: the topic's half of sum is not known
+}
+
+// repeats says whether a PUBLISH, from which next was made, is this message again.
+func (e *inEntry) repeats(next *inEntry, dup bool) bool {
+	switch {
+	case e.qos != next.qos:
+		return false
+	case e.bare:
+		return dup && uint32(e.sum) == uint32(next.sum)
+	}
+	return e.sum == next.sum && (dup || e.qos == 2)
 }
 
 // Arrival says what a PUBLISH is to its session.
@@ -40,8 +54,9 @@ const (
 	Received
 )
 
-// Mark is an Inbox entry that outlives the process: the packet identifier of a QoS 2 message that was acknowledged with
-// PUBREC and not released yet, and the checksum of its payload.
+// Mark is an Inbox entry that outlives the process: the packet identifier of a QoS 2 message that was taken care of and
+// not released yet, and the checksum of its payload. Topics are translated on the way to where marks are kept, so that
+// of the topic there is none.
 type Mark struct {
 	ID  uint16
 	Sum uint32
@@ -56,12 +71,15 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 //
 // A QoS 1 message is a repetition if DUP says so and its identifier is still unacknowledged. For QoS 2 the identifier
 // alone decides until PUBREL (MQTT 3.1.1, 4.3.3). For both the content must be the same: otherwise the sender lost its
-// state, as a device does that reboots, and taking the new message for the old one would lose it.
+// state, as a device does that reboots, and taking the new message for the old one would lose it. Of a message that is
+// known from a Mark less is known, so it must be repeated with DUP, as it is after a lost connection.
+//
+// If a QoS 2 message is Fresh, a Mark that its identifier may have is of no use any more.
 func (in *Inbox) Publish(id uint16, dup bool, m *Message) (Arrival, Token) {
 	in.serial++
 	e := inEntry{qos: m.QoS, token: Token(in.serial<<16 | uint64(id)), sum: contentSum(m)}
-	if old, ok := in.entries[id]; ok && old.qos == m.QoS && old.sum == e.sum && (dup || m.QoS == 2) {
-		old.away = false
+	if old, ok := in.entries[id]; ok && old.repeats(&e, dup) {
+		old.away, old.bare, old.sum = false, false, e.sum
 		if !old.settled {
 			in.entries[id] = old
 			return Repeated, old.token
@@ -73,6 +91,7 @@ func (in *Inbox) Publish(id uint16, dup bool, m *Message) (Arrival, Token) {
 		in.entries = make(map[uint16]inEntry)
 	}
 	in.entries[id] = e
+	delete(in.releasing, id) // the sender does not wait for PUBCOMP any more
 	return Fresh, e.token
 }
 
@@ -91,13 +110,13 @@ func (in *Inbox) Forget(t Token) {
 
 // Settle records that a message was taken care of and returns its QoS: 1, PUBACK is due and the identifier is free
 // again; 2, PUBREC is due; 0, nothing is to be sent: the session does not know it any more, or its connection is
-// gone.
-func (in *Inbox) Settle(t Token) byte {
+// gone. stored says that it is on disk, and with it a Mark if its QoS is 2.
+func (in *Inbox) Settle(t Token, stored bool) byte {
 	e, ok := in.entries[t.ID()]
 	if !ok || e.token != t {
 		return 0
 	}
-	e.settled = true
+	e.settled, e.marked = true, stored
 	if e.away {
 		in.entries[t.ID()] = e // acknowledged when it is repeated
 		return 0
@@ -116,27 +135,78 @@ func (in *Inbox) keepReceived(id uint16, e inEntry) {
 }
 
 // Disconnected records that the connection is gone while the session goes on: what is settled from now on is
-// acknowledged when the sender repeats it on its next connection, and not before.
+// acknowledged when the sender repeats it on its next connection, and not before. The same holds for PUBREL.
 func (in *Inbox) Disconnected() {
 	for id, e := range in.entries {
 		e.away = true
 		in.entries[id] = e
 	}
+	in.releasing = nil
 }
 
-// Release handles PUBREL and says whether the identifier was known. PUBCOMP is due either way. A QoS 1 message is left
-// alone: its PUBACK is still due.
-func (in *Inbox) Release(id uint16) bool {
-	e, ok := in.entries[id]
-	if !ok || e.qos != 2 {
+// Release handles PUBREL. PUBCOMP is due, whether or not the identifier was known, but not before its Mark is gone from
+// the disk: after a restart a new message could be taken for the old one. Released then says whether it still is. A
+// QoS 1 message is left alone: its PUBACK is still due.
+func (in *Inbox) Release(id uint16) Token {
+	if in.entries[id].qos == 2 {
+		delete(in.entries, id)
+	}
+	if in.releasing == nil {
+		in.releasing = make(map[uint16]Token)
+	}
+	in.serial++
+	t := Token(in.serial<<16 | uint64(id))
+	in.releasing[id] = t
+	return t
+}
+
+// Released says whether to send PUBCOMP for a PUBREL now that no Mark is left. It is not if the connection on which
+// PUBREL came is gone, if the identifier is in use again, or if PUBREL was repeated since.
+func (in *Inbox) Released(t Token) bool {
+	if in.releasing[t.ID()] != t {
 		return false
 	}
-	delete(in.entries, id)
+	delete(in.releasing, t.ID())
 	return true
+}
+
+// Restore adds what was marked before the process started.
+func (in *Inbox) Restore(marks []Mark) {
+	if in.entries == nil {
+		in.entries = make(map[uint16]inEntry)
+	}
+	for _, m := range marks {
+		in.serial++
+		in.entries[m.ID] = inEntry{
+			token: Token(in.serial<<16 | uint64(m.ID)), sum: uint64(m.Sum), qos: 2,
+			settled: true, away: true, marked: true, bare: true,
+		}
+	}
+}
+
+// Mark returns the Mark of a QoS 2 message that was settled and has none yet. From then on it has one.
+func (in *Inbox) Mark(t Token) (m Mark, ok bool) {
+	e := in.entries[t.ID()]
+	if e.token != t || e.qos != 2 || !e.settled || e.marked {
+		return Mark{}, false
+	}
+	e.marked = true
+	in.entries[t.ID()] = e
+	return Mark{ID: t.ID(), Sum: uint32(e.sum)}, true
+}
+
+// Unmarked is Mark for all messages.
+func (in *Inbox) Unmarked() (marks []Mark) {
+	for _, e := range in.entries {
+		if m, ok := in.Mark(e.token); ok {
+			marks = append(marks, m)
+		}
+	}
+	return marks
 }
 
 // Len is how many identifiers are in use.
 func (in *Inbox) Len() int { return len(in.entries) }
 
 // Reset forgets everything, as the end of a session does.
-func (in *Inbox) Reset() { in.entries = nil }
+func (in *Inbox) Reset() { in.entries, in.releasing = nil, nil }

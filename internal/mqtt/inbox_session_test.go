@@ -8,19 +8,28 @@ import (
 )
 
 // TestInboxSession has a sender publish over a connection that breaks at any moment, with few identifiers so that
-// they are used again all the time. The sender may reboot, which loses all that it knew of the session. The promises:
+// they are used again all the time. The sender may reboot, which loses all that it knew of the session. The Inbox's
+// process may restart, which loses all but what was stored, with its marks. The promises:
 //
 //   - a message that the sender takes for acknowledged was settled;
-//   - a QoS 2 message is offered once at most, and once if the sender does not reboot;
-//   - in the end everything is acknowledged, and no identifier is left in use if the sender never rebooted.
+//   - a QoS 2 message is offered once between two restarts, and not again after it was stored or the process was
+//     stopped in order; and once at all if the sender does not reboot;
+//   - in the end everything is acknowledged, and no identifier and no mark is left if the sender never rebooted.
 func TestInboxSession(t *testing.T) {
-	for _, reboots := range []bool{false, true} {
-		t.Run(fmt.Sprintf("reboots=%v", reboots), func(t *testing.T) {
+	for _, sim := range []sessionSim{{}, {reboots: true}, {restarts: true}, {reboots: true, restarts: true}} {
+		t.Run(fmt.Sprintf("reboots=%v,restarts=%v", sim.reboots, sim.restarts), func(t *testing.T) {
+			total := 0
 			for range 150 {
 				seed := rand.Uint64()
-				if err := newSessionSim(seed, reboots).run(); err != nil {
+				s := sim
+				s.rng, s.disk = rand.New(rand.NewPCG(seed, 0)), make(map[uint16]uint32)
+				if err := s.run(); err != nil {
 					t.Fatalf("seed %#x: %v", seed, err)
 				}
+				total += s.recognised
+			}
+			if sim.restarts && total == 0 {
+				t.Error("no message was recognised after a restart")
 			}
 		})
 	}
@@ -40,8 +49,13 @@ type simMessage struct {
 	Message
 	n       int
 	id      uint16
-	offered int
 	settled bool
+	ever    bool // offered
+	safe    bool // settled, and a restart does not forget it
+
+	// Since the last restart.
+	offered int
+	done    bool
 }
 
 type offer struct {
@@ -49,9 +63,15 @@ type offer struct {
 	t Token
 }
 
+// unmark is a PUBREL whose mark is being removed from disk.
+type unmark struct {
+	t     Token
+	stale bool // there is a newer mark
+}
+
 type sessionSim struct {
-	rng     *rand.Rand
-	reboots bool
+	rng               *rand.Rand
+	reboots, restarts bool
 
 	// The sender.
 	inFlight []*simMessage // in the order of their first PUBLISH
@@ -64,10 +84,10 @@ type sessionSim struct {
 	in       Inbox
 	offers   []offer // not settled
 	acked    int
-}
 
-func newSessionSim(seed uint64, reboots bool) *sessionSim {
-	return &sessionSim{rng: rand.New(rand.NewPCG(seed, 0)), reboots: reboots}
+	disk       map[uint16]uint32 // marks
+	unmarking  []unmark          // what commit does
+	recognised int               // messages that came again after a restart, and were not taken for new
 }
 
 func (s *sessionSim) run() error {
@@ -78,8 +98,8 @@ func (s *sessionSim) run() error {
 	}
 	// Now everything goes well.
 	for range 3 {
-		for len(s.up)+len(s.down)+len(s.offers) > 0 {
-			for _, f := range []func() error{s.receive, s.settle, s.acknowledged} {
+		for len(s.up)+len(s.down)+len(s.offers)+len(s.unmarking) > 0 {
+			for _, f := range []func() error{s.receive, s.settle, s.acknowledged, s.commit} {
 				if err := f(); err != nil {
 					return err
 				}
@@ -94,12 +114,12 @@ func (s *sessionSim) run() error {
 		return fmt.Errorf("%d messages are not acknowledged in the end", len(s.inFlight))
 	case s.acked == 0:
 		return fmt.Errorf("nothing was acknowledged at all")
-	case s.in.Len() > 0 && !s.rebooted:
-		return fmt.Errorf("%d identifiers are left in use", s.in.Len())
+	case s.in.Len()+len(s.disk) > 0 && !s.rebooted:
+		return fmt.Errorf("%d identifiers and %d marks are left in use", s.in.Len(), len(s.disk))
 	}
 	for _, m := range s.made {
-		if m.QoS == 2 && (m.offered > 1 || m.offered == 0 && !s.rebooted) {
-			return fmt.Errorf("QoS 2 message %d was offered %d times", m.n, m.offered)
+		if !m.ever && !s.rebooted {
+			return fmt.Errorf("message %d was not offered", m.n)
 		}
 	}
 	return nil
@@ -112,17 +132,77 @@ func (s *sessionSim) step() error {
 		return nil
 	case n < 50:
 		return s.receive()
-	case n < 75:
+	case n < 65:
 		return s.settle()
+	case n < 70:
+		s.store()
+	case n < 75:
+		return s.commit()
 	case n < 94:
 		return s.acknowledged()
-	case n < 98 || !s.reboots:
+	case n < 97:
 		s.reconnect()
-	default:
+	case n < 98 && s.reboots:
 		s.inFlight, s.released, s.lastID, s.rebooted = nil, nil, 0, true
 		s.reconnect()
+	case n >= 98 && s.restarts:
+		s.restart(s.rng.IntN(2) == 0)
 	}
 	return nil
+}
+
+// store puts what is not settled on disk, with marks, as a queue does whose far side is away.
+func (s *sessionSim) store() {
+	for _, o := range s.offers {
+		o.m.settled, o.m.safe = true, true
+		if o.m.QoS == 2 {
+			s.disk[o.m.id] = Sum(o.m.Payload)
+			for i, u := range s.unmarking {
+				s.unmarking[i].stale = u.stale || u.t.ID() == o.m.id
+			}
+		}
+		if qos := s.in.Settle(o.t, true); qos > 0 {
+			s.down = append(s.down, simPacket{kind: ackKind[qos], id: o.t.ID()})
+		}
+	}
+	s.offers = nil
+}
+
+// commit removes marks from disk and sends the PUBCOMPs that waited for it.
+func (s *sessionSim) commit() error {
+	for _, u := range s.unmarking {
+		if !u.stale {
+			delete(s.disk, u.t.ID())
+		}
+		if s.in.Released(u.t) {
+			s.down = append(s.down, simPacket{kind: "pubcomp", id: u.t.ID()})
+		}
+	}
+	s.unmarking = nil
+	return nil
+}
+
+// restart kills the Inbox's process, or stops it in order, and starts it again.
+func (s *sessionSim) restart(inOrder bool) {
+	if inOrder {
+		_ = s.commit() // never fails
+		for _, m := range s.in.Unmarked() {
+			s.disk[m.ID] = m.Sum
+		}
+		for _, m := range s.made {
+			m.safe = m.safe || m.done
+		}
+	}
+	s.in, s.offers, s.unmarking = Inbox{}, nil, nil
+	marks := make([]Mark, 0, len(s.disk))
+	for id, sum := range s.disk {
+		marks = append(marks, Mark{ID: id, Sum: sum})
+	}
+	s.in.Restore(marks)
+	for _, m := range s.made {
+		m.offered, m.done = 0, false
+	}
+	s.reconnect()
 }
 
 func (s *sessionSim) publish() {
@@ -164,19 +244,25 @@ func (s *sessionSim) receive() error {
 	p := s.up[0]
 	s.up = s.up[1:]
 	if p.kind == "pubrel" {
-		s.in.Release(p.id)
-		s.down = append(s.down, simPacket{kind: "pubcomp", id: p.id})
+		s.unmarking = append(s.unmarking, unmark{t: s.in.Release(p.id)})
 		return nil
 	}
 	switch arrival, token := s.in.Publish(p.id, p.dup, &p.m.Message); arrival {
 	case Fresh:
 		p.m.offered++
+		p.m.ever = true
+		if p.m.QoS == 2 && (p.m.offered > 1 || p.m.safe) {
+			return fmt.Errorf("QoS 2 message %d was offered again, stored %v", p.m.n, p.m.safe)
+		}
 		s.offers = append(s.offers, offer{p.m, token})
 	case Repeated:
 		if !slices.Contains(s.offers, offer{p.m, token}) {
 			return fmt.Errorf("message %d is a repetition of one that is not being settled", p.m.n)
 		}
 	case Received:
+		if p.m.offered == 0 {
+			s.recognised++
+		}
 		s.down = append(s.down, simPacket{kind: ackKind[p.m.QoS], id: p.id})
 	}
 	return nil
@@ -191,8 +277,8 @@ func (s *sessionSim) settle() error {
 	i := s.rng.IntN(len(s.offers))
 	o := s.offers[i]
 	s.offers = slices.Delete(s.offers, i, i+1)
-	o.m.settled = true
-	if qos := s.in.Settle(o.t); qos > 0 {
+	o.m.settled, o.m.done = true, true
+	if qos := s.in.Settle(o.t, false); qos > 0 {
 		s.down = append(s.down, simPacket{kind: ackKind[qos], id: o.t.ID()})
 	}
 	return nil

@@ -5,14 +5,18 @@ import "testing"
 func q1(payload string) *Message { return &Message{Topic: "t", Payload: []byte(payload), QoS: 1} }
 func q2(payload string) *Message { return &Message{Topic: "t", Payload: []byte(payload), QoS: 2} }
 
+func elsewhere(payload string) *Message {
+	return &Message{Topic: "u", Payload: []byte(payload), QoS: 2}
+}
+
 // step is one call to an Inbox, and what it must answer.
 type step struct {
-	do   string // publish, settle, release, disconnected, forget, reset
+	do   string // publish, settle, store, release, released, restore, mark, unmarked, disconnected, forget, reset
 	id   uint16
 	dup  bool
 	m    *Message
 	as   string // publish: remember the token under this name; it must be that of the same name, if there is one
-	want any    // Arrival, QoS of Settle, or bool of Release
+	want any    // Arrival, QoS of Settle, bool of Released and Mark, how many Unmarked
 	len  int    // afterwards
 }
 
@@ -74,8 +78,8 @@ func TestInbox(t *testing.T) {
 			{do: "publish", id: 1, dup: true, m: q2("a"), as: "a", want: Repeated, len: 1},
 			{do: "settle", as: "a", want: 2, len: 1},
 			{do: "publish", id: 1, dup: true, m: q2("a"), as: "a", want: Received, len: 1},
-			{do: "release", id: 1, want: true, len: 0},
-			{do: "release", id: 1, want: false, len: 0},
+			{do: "release", id: 1, len: 0},
+			{do: "release", id: 1, len: 0},
 			{do: "publish", id: 1, m: q2("a"), as: "b", want: Fresh, len: 1},
 		},
 		"QoS 2 repeated without DUP is a repetition all the same": {
@@ -87,13 +91,13 @@ func TestInbox(t *testing.T) {
 			{do: "disconnected", len: 1},
 			{do: "settle", as: "a", want: 0, len: 1},
 			{do: "publish", id: 1, dup: true, m: q2("a"), as: "a", want: Received, len: 1},
-			{do: "release", id: 1, want: true, len: 0},
+			{do: "release", id: 1, len: 0},
 		},
 		"QoS 2 received, and released on the next connection": {
 			{do: "publish", id: 1, m: q2("a"), as: "a", want: Fresh, len: 1},
 			{do: "settle", as: "a", want: 2, len: 1},
 			{do: "disconnected", len: 1},
-			{do: "release", id: 1, want: true, len: 0},
+			{do: "release", id: 1, len: 0},
 		},
 		"QoS 2 with other content under the same identifier": {
 			{do: "publish", id: 1, m: q2("a"), as: "a", want: Fresh, len: 1},
@@ -112,7 +116,7 @@ func TestInbox(t *testing.T) {
 		},
 		"PUBREL does not take a QoS 1 message away": {
 			{do: "publish", id: 1, m: q1("a"), as: "a", want: Fresh, len: 1},
-			{do: "release", id: 1, want: false, len: 1},
+			{do: "release", id: 1, len: 1},
 			{do: "settle", as: "a", want: 1, len: 0},
 		},
 		"forgotten": {
@@ -130,8 +134,97 @@ func TestInbox(t *testing.T) {
 			{do: "settle", as: "a", want: 0, len: 0},
 			{do: "publish", id: 1, dup: true, m: q1("a"), as: "c", want: Fresh, len: 1},
 			{do: "settle", as: "a", want: 0, len: 1},
-			{do: "release", id: 2, want: false, len: 1},
+			{do: "release", id: 2, len: 1},
 			{do: "settle", as: "c", want: 1, len: 0},
+		},
+		"PUBCOMP waits": {
+			{do: "publish", id: 1, m: q2("a"), as: "a", want: Fresh, len: 1},
+			{do: "store", as: "a", want: 2, len: 1},
+			{do: "release", id: 1, as: "r", len: 0},
+			{do: "released", as: "r", want: true, len: 0},
+			{do: "released", as: "r", want: false, len: 0},
+			{do: "release", id: 1, as: "r", len: 0}, // unknown
+			{do: "released", as: "r", want: true, len: 0},
+		},
+		"PUBREL repeated while PUBCOMP waits": {
+			{do: "release", id: 1, as: "r", len: 0},
+			{do: "release", id: 1, as: "s", len: 0},
+			{do: "released", as: "r", want: false, len: 0},
+			{do: "released", as: "s", want: true, len: 0},
+		},
+		"PUBREL of a connection that is gone": {
+			{do: "release", id: 1, as: "r", len: 0},
+			{do: "disconnected", len: 0},
+			{do: "released", as: "r", want: false, len: 0},
+			{do: "release", id: 1, as: "s", len: 0},
+			{do: "released", as: "r", want: false, len: 0},
+			{do: "released", as: "s", want: true, len: 0},
+		},
+		"PUBREL of a session that is gone": {
+			{do: "release", id: 1, as: "r", len: 0},
+			{do: "reset", len: 0},
+			{do: "released", as: "r", want: false, len: 0},
+		},
+		"identifier used again while PUBCOMP waits": {
+			{do: "release", id: 1, as: "r", len: 0},
+			{do: "publish", id: 1, dup: true, m: q2("a"), as: "b", want: Fresh, len: 1},
+			{do: "released", as: "r", want: false, len: 1},
+			{do: "settle", as: "b", want: 2, len: 1},
+		},
+		"restored": {
+			{do: "restore", id: 1, m: q2("a"), len: 1},
+			{do: "unmarked", want: 0, len: 1},
+			{do: "publish", id: 1, dup: true, m: q2("a"), as: "a", want: Received, len: 1},
+			{do: "unmarked", want: 0, len: 1},
+			{do: "publish", id: 1, m: q2("a"), as: "a", want: Received, len: 1},                // as without a restart
+			{do: "publish", id: 1, dup: true, m: elsewhere("a"), as: "b", want: Fresh, len: 1}, // the topic is known by now
+		},
+		"restored and released": {
+			{do: "restore", id: 1, m: q2("a"), len: 1},
+			{do: "release", id: 1, as: "r", len: 0},
+			{do: "released", as: "r", want: true, len: 0},
+			{do: "publish", id: 1, dup: true, m: q2("a"), as: "b", want: Fresh, len: 1},
+		},
+		"restored, and the device rebooted": {
+			{do: "restore", id: 1, m: q2("a"), len: 1},
+			{do: "publish", id: 1, m: q2("a"), as: "b", want: Fresh, len: 1},
+			{do: "settle", as: "b", want: 2, len: 1},
+			{do: "unmarked", want: 1, len: 1},
+		},
+		"restored, and other content": {
+			{do: "restore", id: 1, m: q2("a"), len: 1},
+			{do: "publish", id: 1, dup: true, m: q2("b"), as: "b", want: Fresh, len: 1},
+		},
+		"restored, and another QoS": {
+			{do: "restore", id: 1, m: q2("a"), len: 1},
+			{do: "publish", id: 1, dup: true, m: q1("a"), as: "b", want: Fresh, len: 1},
+			{do: "settle", as: "b", want: 1, len: 0},
+		},
+		"marks": {
+			{do: "publish", id: 1, m: q2("a"), as: "a", want: Fresh, len: 1},
+			{do: "publish", id: 2, m: q2("b"), as: "b", want: Fresh, len: 2},
+			{do: "publish", id: 3, m: q2("c"), as: "c", want: Fresh, len: 3},
+			{do: "publish", id: 4, m: q1("d"), as: "d", want: Fresh, len: 4},
+			{do: "mark", id: 1, m: q2("a"), as: "a", want: false, len: 4}, // not settled
+			{do: "unmarked", want: 0, len: 4},
+			{do: "settle", as: "a", want: 2, len: 4},
+			{do: "store", as: "b", want: 2, len: 4},
+			{do: "disconnected", len: 4},
+			{do: "settle", as: "c", want: 0, len: 4},
+			{do: "settle", as: "d", want: 0, len: 4},
+			{do: "mark", id: 4, m: q1("d"), as: "d", want: false, len: 4},
+			{do: "mark", id: 2, m: q2("b"), as: "b", want: false, len: 4}, // has one
+			{do: "mark", id: 3, m: q2("c"), as: "c", want: true, len: 4},
+			{do: "mark", id: 3, m: q2("c"), as: "c", want: false, len: 4},
+			{do: "unmarked", want: 1, len: 4},
+			{do: "unmarked", want: 0, len: 4},
+		},
+		"the mark of a message that is gone": {
+			{do: "publish", id: 1, m: q2("a"), as: "a", want: Fresh, len: 1},
+			{do: "settle", as: "a", want: 2, len: 1},
+			{do: "publish", id: 1, dup: true, m: q2("b"), as: "b", want: Fresh, len: 1},
+			{do: "settle", as: "b", want: 2, len: 1},
+			{do: "mark", id: 1, m: q2("a"), as: "a", want: false, len: 1},
 		},
 		"identifiers at both ends": {
 			{do: "publish", id: 65535, m: q1("a"), as: "a", want: Fresh, len: 1},
@@ -170,9 +263,27 @@ func (s *step) run(t *testing.T, in *Inbox, tokens map[string]Token) any {
 		tokens[s.as] = token
 		return arrival
 	case "settle":
-		return int(in.Settle(tokens[s.as]))
+		return int(in.Settle(tokens[s.as], false))
+	case "store":
+		return int(in.Settle(tokens[s.as], true))
 	case "release":
-		return in.Release(s.id)
+		token := in.Release(s.id)
+		if token.ID() != s.id {
+			t.Fatalf("the token of PUBREL is of identifier %d", token.ID())
+		}
+		tokens[s.as] = token
+	case "released":
+		return in.Released(tokens[s.as])
+	case "restore":
+		in.Restore([]Mark{{ID: s.id, Sum: Sum(s.m.Payload)}})
+	case "mark":
+		m, ok := in.Mark(tokens[s.as])
+		if want := (Mark{ID: s.id, Sum: Sum(s.m.Payload)}); ok && m != want {
+			t.Fatalf("mark %v, want %v", m, want)
+		}
+		return ok
+	case "unmarked":
+		return len(in.Unmarked())
 	case "disconnected":
 		in.Disconnected()
 	case "forget":
@@ -189,11 +300,11 @@ func (s *step) run(t *testing.T, in *Inbox, tokens map[string]Token) any {
 func TestInboxZeroToken(t *testing.T) {
 	var in Inbox
 	in.Forget(0)
-	if got := in.Settle(0); got != 0 {
+	if got := in.Settle(0, false); got != 0 {
 		t.Errorf("Settle(0) = %d on an empty Inbox", got)
 	}
 	_, token := in.Publish(0, false, q1("a"))
-	if got := in.Settle(0); got != 0 || token == 0 {
+	if got := in.Settle(0, false); got != 0 || token == 0 {
 		t.Errorf("Settle(0) = %d, the token of identifier 0 is %d", got, token)
 	}
 }

@@ -10,6 +10,9 @@ import "time"
 // Failure is the SUBACK return code for a refused filter (MQTT 3.1.1, 3.9.3).
 const Failure = 0x80
 
+// Forever is a session expiry interval that never passes (MQTT 5, 3.1.2.11.2).
+const Forever = 0xFFFFFFFF
+
 // Message is an application message.
 //
 // The payload is shared, never copied: who hands a message over must not change it afterwards.
@@ -43,9 +46,9 @@ type Connect struct {
 	// Reset asks to discard what an earlier session left and keep the new one: MQTT 5's Clean Start with a session
 	// expiry. It is never set together with Clean, which implies it.
 	Reset bool
-	// Durable says that the session is kept until the device discards it, also over a restart. It is never set together
-	// with Clean.
-	Durable bool
+	// Expiry is for how many seconds the session outlives the connection, or Forever. It is 0 if Clean is set, and also
+	// for a connection with which an earlier, kept session ends.
+	Expiry uint32
 	// Will is the last will, nil if none.
 	Will *Message
 }

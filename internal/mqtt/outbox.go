@@ -10,24 +10,31 @@ import (
 // sequence number. It belongs to the session, not to a connection, so that a resend after a reconnect carries the
 // identifier of the first attempt (MQTT 3.1.1, 4.4). The zero value is ready to use.
 type Outbox struct {
-	ids      map[uint64]uint16 // by sequence number, published and not acknowledged
-	entries  map[uint16]uint64 // the reverse, and what is reserved or released
-	received map[uint64]uint16 // by sequence number, what is released
-	released []uint16          // QoS 2: PUBREC came, PUBREL was sent, PUBCOMP is awaited; in that order
-	again    []uint64          // sequence numbers that are to come again, in order; see Disconnected
+	ids      map[uint64]outEntry // by sequence number, published and not acknowledged
+	entries  map[uint16]uint64   // the reverse, and what is reserved or released
+	received map[uint64]uint16   // by sequence number, what is released
+	released []uint16            // QoS 2: PUBREC came, PUBREL was sent, PUBCOMP is awaited; in that order
+	again    []uint64            // sequence numbers that are to come again, in order; see Disconnected
+	orphans  []uint16            // QoS 2: passed over on this connection; see Disconnected
 	last     uint16
 	wrapped  bool
 }
 
-// Assign returns the packet identifier for a message and whether it is new. ok is false when all 65,535 are in use.
-func (o *Outbox) Assign(seq uint64) (id uint16, fresh, ok bool) {
+type outEntry struct {
+	id  uint16
+	qos byte
+}
+
+// Assign returns the packet identifier for a message of QoS 1 or 2, and whether it is new. ok is false when all 65,535
+// are in use.
+func (o *Outbox) Assign(seq uint64, qos byte) (id uint16, fresh, ok bool) {
 	o.passOver(seq)
-	if id, found := o.ids[seq]; found {
-		return id, false, true
+	if e, found := o.ids[seq]; found {
+		return e.id, false, true
 	}
 	id, ok = o.take(seq)
 	if ok {
-		o.ids[seq] = id
+		o.ids[seq] = outEntry{id, qos}
 	}
 	return id, true, ok
 }
@@ -35,15 +42,31 @@ func (o *Outbox) Assign(seq uint64) (id uint16, fresh, ok bool) {
 // Disconnected records that the connection is gone while the session goes on. On the next one the messages come
 // again, in the same order. One that is passed over then does not come any more (it has expired, for instance), and
 // its identifier is free again.
-func (o *Outbox) Disconnected() { o.again = slices.Sorted(maps.Keys(o.ids)) }
+//
+// Not so with QoS 2: the receiver may have the message and wait for PUBREL, and would take the next message under that
+// identifier for a repetition. So the identifier is Released on the connection after, and free with PUBCOMP. That hands
+// out a message that was dropped here, if the receiver has it; MQTT has no way to take it back.
+func (o *Outbox) Disconnected() {
+	o.again = slices.Sorted(maps.Keys(o.ids))
+	o.released = append(o.released, o.orphans...)
+	o.orphans = nil
+}
 
 func (o *Outbox) passOver(seq uint64) {
 	for len(o.again) > 0 && o.again[0] <= seq {
-		if old := o.again[0]; old != seq {
-			delete(o.entries, o.ids[old])
-			delete(o.ids, old)
-		}
+		old := o.again[0]
 		o.again = o.again[1:]
+		e, ok := o.ids[old]
+		switch {
+		case old == seq || !ok:
+			continue
+		case e.qos == 2:
+			o.entries[e.id] = released
+			o.orphans = append(o.orphans, e.id)
+		default:
+			delete(o.entries, e.id)
+		}
+		delete(o.ids, old)
 	}
 }
 
@@ -70,7 +93,7 @@ func (o *Outbox) take(seq uint64) (id uint16, ok bool) {
 		return 0, false
 	}
 	if o.ids == nil {
-		o.ids, o.entries = make(map[uint64]uint16), make(map[uint16]uint64)
+		o.ids, o.entries = make(map[uint64]outEntry), make(map[uint16]uint64)
 	}
 	for {
 		o.last++
@@ -133,9 +156,16 @@ func (o *Outbox) Complete(id uint16) (seq uint64, ok bool) {
 		}
 	}
 	delete(o.entries, id)
-	i := slices.Index(o.released, id) // mostly the first
-	o.released = slices.Delete(o.released, i, i+1)
+	o.released, o.orphans = without(o.released, id), without(o.orphans, id)
 	return seq, ok
+}
+
+// without removes an identifier, mostly the first.
+func without(ids []uint16, id uint16) []uint16 {
+	if i := slices.Index(ids, id); i >= 0 {
+		return slices.Delete(ids, i, i+1)
+	}
+	return ids
 }
 
 // Released lists the identifiers that wait for PUBCOMP, oldest first. After a reconnect their PUBREL is sent again. The
@@ -145,10 +175,10 @@ func (o *Outbox) Released() []uint16 { return o.released }
 // Len is how many identifiers are in use.
 func (o *Outbox) Len() int { return len(o.entries) }
 
-// InFlight is how many identifiers are in use on the present connection: those of messages that are yet to come again
-// do not count.
+// InFlight is how many identifiers are in use on the present connection: those of messages that are yet to come again,
+// or were passed over, do not count.
 func (o *Outbox) InFlight() int {
-	n := len(o.entries)
+	n := len(o.entries) - len(o.orphans)
 	for _, seq := range o.again {
 		if _, ok := o.ids[seq]; ok {
 			n--

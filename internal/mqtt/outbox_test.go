@@ -13,9 +13,11 @@ type outboxModel struct {
 	reserved []uint16
 	released []uint16
 	received map[uint16]uint64 // the sequence numbers of the released
+	orphans  []uint16          // passed over, and to be released
 	ever     map[uint16]bool   // identifiers that were handed out
 	seq      uint64            // the last one assigned
 	resend   []uint64          // since the reconnect, in order
+	exactly  map[uint64]bool   // sequence numbers of QoS 2
 }
 
 func (m *outboxModel) used(id uint16) bool {
@@ -24,11 +26,11 @@ func (m *outboxModel) used(id uint16) bool {
 			return true
 		}
 	}
-	return slices.Contains(m.reserved, id) || slices.Contains(m.released, id)
+	return slices.Contains(m.reserved, id) || slices.Contains(m.released, id) || slices.Contains(m.orphans, id)
 }
 
 func (m *outboxModel) check(o *Outbox) error {
-	if got, want := o.Len(), len(m.inFlight)+len(m.reserved)+len(m.released); got != want {
+	if got, want := o.Len(), len(m.inFlight)+len(m.reserved)+len(m.released)+len(m.orphans); got != want {
 		return fmt.Errorf("%d identifiers are in use, want %d", got, want)
 	}
 	if got := o.Released(); !slices.Equal(got, m.released) {
@@ -44,7 +46,7 @@ func (m *outboxModel) check(o *Outbox) error {
 			return fmt.Errorf("message %d is taken for received", seq)
 		}
 	}
-	flying := o.Len() // but not what is yet to come again
+	flying := o.Len() - len(m.orphans) // but not what is yet to come again
 	for _, seq := range m.resend {
 		if _, ok := m.inFlight[seq]; ok {
 			flying--
@@ -76,6 +78,7 @@ func runOutboxModel(seed uint64) error {
 	}
 	m := &outboxModel{
 		inFlight: make(map[uint64]uint16), received: make(map[uint16]uint64), ever: make(map[uint16]bool),
+		exactly: make(map[uint64]bool),
 	}
 	for i := range int(o.last) {
 		m.ever[uint16(i+1)] = true
@@ -113,20 +116,14 @@ func (m *outboxModel) step(o *Outbox, rng *rand.Rand) error {
 		return m.acknowledge(o, m.any(rng), o.Ack, false)
 	case n < 78:
 		return m.acknowledge(o, m.any(rng), o.Receive, true)
-	case n < 93 && len(m.released) > 0:
-		i := rng.IntN(min(3, len(m.released)))
-		id := m.released[i]
-		if seq, ok := o.Complete(id); !ok || seq != m.received[id] {
-			return fmt.Errorf("Complete(%d) = %d, %v, want %d", id, seq, ok, m.received[id])
-		}
-		m.released = slices.Delete(m.released, i, i+1)
-		delete(m.received, id)
+	case n < 93 && len(m.released)+len(m.orphans) > 0:
+		return m.complete(o, rng)
 	case n < 96: // what does not belong there changes nothing
 		id := m.any(rng)
 		if !slices.Contains(m.reserved, id) {
 			o.Free(id)
 		}
-		if !slices.Contains(m.released, id) {
+		if !slices.Contains(m.released, id) && !slices.Contains(m.orphans, id) {
 			if seq, ok := o.Complete(id); ok {
 				return fmt.Errorf("Complete(%d) = %d, but it is not released", id, seq)
 			}
@@ -134,13 +131,28 @@ func (m *outboxModel) step(o *Outbox, rng *rand.Rand) error {
 	case n < 98:
 		o.Disconnected()
 		m.resend = m.inOrder()
+		m.released, m.orphans = append(m.released, m.orphans...), nil
 	}
+	return nil
+}
+
+// complete completes a message that was released, or passed over: then nobody waits for it any more.
+func (m *outboxModel) complete(o *Outbox, rng *rand.Rand) error {
+	ids := slices.Concat(m.released, m.orphans)
+	id := ids[rng.IntN(min(3, len(ids)))]
+	want, known := m.received[id]
+	if seq, ok := o.Complete(id); ok != known || seq != want {
+		return fmt.Errorf("Complete(%d) = %d, %v, want %d, %v", id, seq, ok, want, known)
+	}
+	gone := func(other uint16) bool { return other == id }
+	m.released, m.orphans = slices.DeleteFunc(m.released, gone), slices.DeleteFunc(m.orphans, gone)
+	delete(m.received, id)
 	return nil
 }
 
 // any returns an identifier that is in use, mostly.
 func (m *outboxModel) any(rng *rand.Rand) uint16 {
-	ids := slices.Concat(m.reserved, m.released)
+	ids := slices.Concat(m.reserved, m.released, m.orphans)
 	for _, seq := range m.inOrder() {
 		ids = append(ids, m.inFlight[seq], m.inFlight[seq])
 	}
@@ -166,9 +178,12 @@ func (m *outboxModel) assign(o *Outbox, rng *rand.Rand) error {
 	for len(m.resend) > 0 && !resent {
 		seq = m.resend[0]
 		m.resend = m.resend[1:]
-		_, known := m.inFlight[seq] // not acknowledged meanwhile
+		id, known := m.inFlight[seq] // not acknowledged meanwhile
 		if resent = known && rng.IntN(4) > 0; !resent {
 			delete(m.inFlight, seq)
+		}
+		if known && !resent && m.exactly[seq] {
+			m.orphans = append(m.orphans, id)
 		}
 	}
 	if !resent {
@@ -176,13 +191,20 @@ func (m *outboxModel) assign(o *Outbox, rng *rand.Rand) error {
 		seq = m.seq
 	}
 	used := make(map[uint16]bool)
-	for _, id := range slices.Concat(m.reserved, m.released) {
+	for _, id := range slices.Concat(m.reserved, m.released, m.orphans) {
 		used[id] = true
 	}
 	for _, id := range m.inFlight {
 		used[id] = true
 	}
-	id, fresh, ok := o.Assign(seq)
+	if !resent {
+		m.exactly[seq] = rng.IntN(2) == 0
+	}
+	qos := byte(1)
+	if m.exactly[seq] {
+		qos = 2
+	}
+	id, fresh, ok := o.Assign(seq, qos)
 	switch {
 	case !ok || id == 0:
 		return fmt.Errorf("Assign(%d) = %d, %v", seq, id, ok)
@@ -193,7 +215,7 @@ func (m *outboxModel) assign(o *Outbox, rng *rand.Rand) error {
 	case !resent && used[id]:
 		return fmt.Errorf("identifier %d is in use already", id)
 	}
-	if again, _, _ := o.Assign(seq); again != id {
+	if again, _, _ := o.Assign(seq, qos); again != id {
 		return fmt.Errorf("message %d has identifiers %d and %d", seq, id, again)
 	}
 	m.inFlight[seq], m.ever[id] = id, true
@@ -224,13 +246,13 @@ func (m *outboxModel) acknowledge(o *Outbox, id uint16, ack func(uint16) (uint64
 
 func TestOutboxWrapsAround(t *testing.T) {
 	var o Outbox
-	first, _, _ := o.Assign(1)
+	first, _, _ := o.Assign(1, 1)
 	reserved, _ := o.Reserve()
-	o.Assign(2)
-	received, _, _ := o.Assign(3)
+	o.Assign(2, 1)
+	received, _, _ := o.Assign(3, 1)
 	o.Receive(received)
 	for seq := uint64(10); seq < 10+2*65535; seq++ {
-		id, _, ok := o.Assign(seq)
+		id, _, ok := o.Assign(seq, 1)
 		if !ok || id == 0 || id == first || id == reserved || id == received {
 			t.Fatalf("message %d has identifier %d, %v", seq, id, ok)
 		}
@@ -243,7 +265,7 @@ func TestOutboxWrapsAround(t *testing.T) {
 	if !o.Wrapped() {
 		t.Error("Wrapped was forgotten: the far side may still know identifiers of another session")
 	}
-	if id, _, _ := o.Assign(1); id == first {
+	if id, _, _ := o.Assign(1, 1); id == first {
 		t.Error("identifiers begin anew after Reset")
 	}
 }
@@ -253,7 +275,7 @@ func TestOutboxFull(t *testing.T) {
 	var o Outbox
 	seen := make(map[uint16]bool)
 	for seq := uint64(1); seq <= 65535; seq++ {
-		id, fresh, ok := o.Assign(seq)
+		id, fresh, ok := o.Assign(seq, 1)
 		if !fresh || !ok || id == 0 || seen[id] {
 			t.Fatalf("Assign(%d) = %d, %v, %v", seq, id, fresh, ok)
 		}
@@ -263,7 +285,7 @@ func TestOutboxFull(t *testing.T) {
 		}
 	}
 	for range 10000 {
-		if id, _, ok := o.Assign(70000); ok {
+		if id, _, ok := o.Assign(70000, 1); ok {
 			t.Fatalf("identifier %d was free", id)
 		}
 		if id, ok := o.Reserve(); ok {
@@ -274,7 +296,7 @@ func TestOutboxFull(t *testing.T) {
 		t.Fatalf("%d identifiers are in use", o.Len())
 	}
 	o.Complete(4242)
-	if id, fresh, ok := o.Assign(70000); id != 4242 || !fresh || !ok {
+	if id, fresh, ok := o.Assign(70000, 1); id != 4242 || !fresh || !ok {
 		t.Fatalf("Assign() = %d, %v, %v; 4242 is free", id, fresh, ok)
 	}
 	o.Ack(4711)
@@ -305,16 +327,16 @@ func TestOutboxPassedOver(t *testing.T) {
 	var o Outbox
 	ids := make(map[uint64]uint16)
 	for seq := uint64(1); seq <= 4; seq++ {
-		ids[seq], _, _ = o.Assign(seq)
+		ids[seq], _, _ = o.Assign(seq, 1)
 	}
 	o.Disconnected()
-	if id, fresh, _ := o.Assign(2); id != ids[2] || fresh {
+	if id, fresh, _ := o.Assign(2, 1); id != ids[2] || fresh {
 		t.Fatalf("message 2 has identifier %d, fresh %v, want %d again", id, fresh, ids[2])
 	}
 	if o.Len() != 3 { // 1 was passed over, 3 and 4 may still come
 		t.Fatalf("%d identifiers are in use, want 3", o.Len())
 	}
-	if _, fresh, _ := o.Assign(9); !fresh {
+	if _, fresh, _ := o.Assign(9, 1); !fresh {
 		t.Fatal("message 9 was known")
 	}
 	if o.Len() != 2 {
@@ -325,5 +347,54 @@ func TestOutboxPassedOver(t *testing.T) {
 	}
 	if seq, ok := o.Ack(ids[2]); seq != 2 || !ok {
 		t.Errorf("Ack(%d) = %d, %v, want message 2", ids[2], seq, ok)
+	}
+}
+
+// The receiver may hold a QoS 2 message that was passed over, and wait for PUBREL. Its identifier carries no other
+// message until it has been released, on a later connection.
+func TestOutboxPassedOverQoS2(t *testing.T) {
+	var o Outbox
+	held, _, _ := o.Assign(1, 2)
+	o.Disconnected()
+	o.Assign(2, 2)
+	if n := o.InFlight(); n != 1 {
+		t.Errorf("%d identifiers in flight, want 1: nothing was sent under the other", n)
+	}
+	if got := o.Released(); len(got) != 0 {
+		t.Errorf("released %v on the connection on which it was passed over", got)
+	}
+	for seq := uint64(3); seq < 3+2*65535; seq++ {
+		id, _, _ := o.Assign(seq, 2)
+		if id == held {
+			t.Fatalf("message %d has identifier %d, which was not released", seq, id)
+		}
+		o.Ack(id)
+	}
+	o.Disconnected()
+	if got := o.Released(); !slices.Equal(got, []uint16{held}) {
+		t.Fatalf("released %v, want %d", got, held)
+	}
+	if seq, ok := o.Complete(held); ok {
+		t.Errorf("message %d is done with, though it had been dropped", seq)
+	}
+	if got := o.Released(); len(got) != 0 || o.Len() != 1 {
+		t.Errorf("released %v, %d identifiers in use, want message 2's", got, o.Len())
+	}
+}
+
+// A receiver may release such a message by itself, by repeating PUBREC.
+func TestOutboxPassedOverAndCompleted(t *testing.T) {
+	var o Outbox
+	held, _, _ := o.Assign(1, 2)
+	o.Disconnected()
+	next, _, _ := o.Assign(2, 2)
+	if seq, ok := o.Receive(held); ok {
+		t.Errorf("message %d was received, though it had been dropped", seq)
+	}
+	o.Complete(held)
+	o.Ack(next)
+	o.Disconnected()
+	if o.Len() != 0 || len(o.Released()) != 0 {
+		t.Errorf("%d identifiers in use, released %v", o.Len(), o.Released())
 	}
 }

@@ -14,11 +14,14 @@ type Backoff struct {
 	RejectedMin time.Duration
 	// Stable is how long a session must last for its end to count as the first failure again.
 	Stable time.Duration
+	// Quiet is how long a session has to stand before it is tried on it whether the cloud takes a certain message.
+	Quiet time.Duration
 }
 
 // DefaultBackoff is what is used unless told otherwise.
 var DefaultBackoff = Backoff{
 	Min: time.Second, Max: 2 * time.Minute, RejectedMin: 30 * time.Second, Stable: 10 * time.Second,
+	Quiet: 3 * time.Second,
 }
 
 // delay is how long to wait after so many failures in a row, the last of the given class.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -31,10 +32,10 @@ const (
 var writePool sync.Pool
 
 // dial makes the WebSocket connection that a session runs on.
-func dial(ctx context.Context, u *url.URL, tlsConfig *tls.Config) (*websocket.Conn, *netconn.Conn, *Failure) {
+func dial(ctx context.Context, u *url.URL, tlsConfig *tls.Config) (*websocket.Conn, *socket, *Failure) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	var nc *netconn.Conn
+	var nc *socket
 	d := websocket.Dialer{
 		NetDialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			var err error
@@ -67,7 +68,28 @@ func dial(ctx context.Context, u *url.URL, tlsConfig *tls.Config) (*websocket.Co
 	return ws, nc, nil
 }
 
-func dialTCP(ctx context.Context, network, addr string) (*netconn.Conn, error) {
+// socket remembers why reading failed: gorilla passes on only what that looks like as text.
+type socket struct {
+	*netconn.Conn
+	tcp     *net.TCPConn
+	readErr atomic.Pointer[error]
+}
+
+func (s *socket) Read(p []byte) (int, error) {
+	n, err := s.Conn.Read(p)
+	if err != nil {
+		s.readErr.Store(&err)
+	}
+	return n, err
+}
+
+// is says whether err, or what is behind it, is a certain error.
+func (s *socket) is(err, target error) bool {
+	behind := s.readErr.Load()
+	return errors.Is(err, target) || behind != nil && errors.Is(*behind, target)
+}
+
+func dialTCP(ctx context.Context, network, addr string) (*socket, error) {
 	c, err := new(net.Dialer).DialContext(ctx, network, addr)
 	if err != nil {
 		return nil, err
@@ -77,5 +99,9 @@ func dialTCP(ctx context.Context, network, addr string) (*netconn.Conn, error) {
 		_ = c.Close()
 		return nil, fmt.Errorf("%s: %T is not a TCP connection", addr, c)
 	}
-	return netconn.New(tcp, netconn.Options{Limit: sendLimit, Stall: stall})
+	nc, err := netconn.New(tcp, netconn.Options{Limit: sendLimit, Stall: stall})
+	if err != nil {
+		return nil, err
+	}
+	return &socket{Conn: nc, tcp: tcp}, nil
 }

@@ -101,14 +101,8 @@ func (s *session) oversize(p *oversizePacket) {
 	var from lane.Source
 	if p.qos > 0 {
 		m := mqtt.Message{Topic: p.topic, QoS: p.qos}
-		w.flow.mu.Lock()
-		arrival, t := w.flow.in.Publish(p.id, p.Dup, &m)
-		if arrival == mqtt.Received {
-			s.ackLocked(p.id, p.qos)
-		}
-		w.flow.mu.Unlock()
-		if arrival != mqtt.Fresh {
-			s.flush()
+		t, fresh := s.arrive(p.id, p.Dup, &m)
+		if !fresh {
 			return
 		}
 		token, from = t, w

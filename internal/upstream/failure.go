@@ -28,6 +28,7 @@ const (
 	ClassThrottled Class = "throttled" // the cloud asked to come back later
 	ClassProtocol  Class = "protocol"  // the peer does not speak what it should
 	ClassConfig    Class = "config"    // no login material can be made
+	ClassMessage   Class = "message"   // the cloud closes the connection when it is sent a certain message
 )
 
 // Failure is why an attempt failed or a session ended.
@@ -37,6 +38,7 @@ type Failure struct {
 	// Reason is a sentence for a person, without what Err says.
 	Reason string
 	Err    error // may be nil
+	closed bool  // the other side closed or reset the connection
 }
 
 func (f *Failure) Error() string {
@@ -126,7 +128,7 @@ func connackFailure(code byte) *Failure {
 }
 
 // readFailure tells why reading from an established connection ended. nc may know a better reason than the reader.
-func readFailure(stage State, err error, nc *netconn.Conn) *Failure {
+func readFailure(stage State, err error, nc *socket) *Failure {
 	var closed *websocket.CloseError
 	var f *Failure
 	switch {
@@ -134,10 +136,14 @@ func readFailure(stage State, err error, nc *netconn.Conn) *Failure {
 		return f
 	case errors.Is(nc.Err(), netconn.ErrSlow), errors.Is(nc.Err(), os.ErrDeadlineExceeded):
 		return fail(ClassNetwork, stage, nc.Err(), "the cloud stopped reading")
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case nc.is(err, os.ErrDeadlineExceeded):
 		return fail(ClassNetwork, stage, err, "no answer in time")
 	case errors.As(err, &closed):
-		return fail(ClassNetwork, stage, err, "the cloud closed the connection")
+		f = fail(ClassNetwork, stage, err, "the cloud closed the connection")
+	default:
+		f = fail(ClassNetwork, stage, err, "the connection to the cloud was lost")
 	}
-	return fail(ClassNetwork, stage, err, "the connection to the cloud was lost")
+	f.closed = closed != nil || nc.is(err, io.EOF) || nc.is(err, syscall.ECONNRESET) ||
+		errors.Is(nc.Err(), syscall.ECONNRESET) || errors.Is(nc.Err(), syscall.EPIPE)
+	return f
 }

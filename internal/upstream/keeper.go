@@ -44,12 +44,14 @@ func (w *Worker) tick(now time.Time) {
 	calls := w.subs.overdue(w, now)
 	if s := w.live; s != nil && s.established && !s.ending.Load() {
 		s.tickLocked(now)
+		s.probeLocked(now)
 	}
 	w.settleLocked(now)
 	s := w.live
 	w.mu.Unlock()
 	w.flushSession(s)
 	call(calls)
+	call(w.saveOverdue(now))
 }
 
 // tickLocked keeps the session alive and notices when it is not (MQTT 3.1.1, 3.1.2.10).

@@ -31,6 +31,7 @@ type rig struct {
 	down *lane.Lane
 	logs *observer.ObservedLogs
 	dev  *device
+	stop func()
 }
 
 // device stands for the LAN side: source of the up lane, consumer of the down lane.
@@ -76,13 +77,14 @@ func base(rawURL string) Config {
 		Identity:  credentials.Generic{ClientID: "dev"},
 		Keepalive: time.Minute, Limits: limits,
 		Topics:    (*topicmap.Map)(nil),
+		Refused:   lane.TopicLimit,
 		MaxPacket: 1 << 20,
 		Slots:     make(chan struct{}, 1),
 		Backoff: Backoff{
 			Min: time.Millisecond, Max: 20 * time.Millisecond, RejectedMin: 10 * time.Millisecond, Stable: time.Minute,
 		},
 		Clock: time.Now,
-		Save:  func(Kept) {},
+		Save:  func(_ *Kept, done func()) { go done() },
 	}
 }
 
@@ -98,6 +100,9 @@ func start(tb testing.TB, cfg Config) *rig {
 		r.down = lane.New(lane.Config{Hold: true})
 		cfg.Down = r.down
 	}
+	if cfg.Marks == nil {
+		cfg.Marks = cfg.Down.(*lane.Lane)
+	}
 	cfg.Log = zap.New(core)
 	r.up = cfg.Up
 	r.w = New(cfg)
@@ -105,12 +110,15 @@ func start(tb testing.TB, cfg Config) *rig {
 	var wg sync.WaitGroup
 	wg.Go(func() { NewKeeper([]*Worker{r.w}).Run(ctx) })
 	r.w.Start()
-	tb.Cleanup(func() {
+	r.stop = sync.OnceFunc(func() {
 		stop, stopped := context.WithTimeout(context.Background(), time.Second)
 		defer stopped()
 		r.w.Stop(stop)
 		cancel()
 		wg.Wait()
+	})
+	tb.Cleanup(func() {
+		r.stop()
 		if tb.Failed() {
 			for _, e := range logs.All() {
 				tb.Logf("%s %s %v", e.Level, e.Message, e.ContextMap())

@@ -21,7 +21,9 @@ func (w *Worker) run() {
 			// A message may have come after demandLocked looked and before running was false.
 			if !w.demandLocked() {
 				w.setStateLocked(Idle, w.idleReasonLocked())
+				w.outage = outage{}
 				calls := w.subs.giveUpWaiting()
+				w.cfg.Up.Expect() // the cloud is not away, it is not wanted
 				w.mu.Unlock()
 				call(calls)
 				return
@@ -106,8 +108,13 @@ func (w *Worker) attempt(ctx context.Context) *Failure {
 	if s == nil {
 		return f
 	}
-	defer s.close()
-	return s.serve()
+	f = s.serve()
+	f, refused := s.judge(f)
+	s.close()
+	if refused {
+		s.dropFirst()
+	}
+	return f
 }
 
 // establish goes from signing to CONNACK. It returns neither a session nor a failure if none is wanted any more.
@@ -150,6 +157,11 @@ func (w *Worker) ended(f *Failure) {
 	}
 	w.mu.Unlock()
 	call(calls)
+	if f != nil {
+		w.cfg.Up.Away()
+	} else {
+		w.cfg.Up.Expect()
+	}
 }
 
 func (w *Worker) endedLocked(f *Failure) {
@@ -165,20 +177,22 @@ func (w *Worker) endedLocked(f *Failure) {
 	}
 	w.failures++
 	w.retryAt = time.Now().Add(w.cfg.Backoff.delay(w.failures, f.Class))
-	w.logFailureLocked(f)
+	w.outage.failed(f, w.logFailureLocked(f))
 	w.last = f
 }
 
 // logEvery is how often a failure that stays the same is logged.
 const logEvery = 10 * time.Minute
 
-func (w *Worker) logFailureLocked(f *Failure) {
-	log := w.log.Warn
-	same := w.last != nil && w.last.Class == f.Class && w.last.Reason == f.Reason
-	if same && time.Since(w.logged) < logEvery {
-		log = w.log.Debug
-	} else {
-		w.logged = time.Now()
+// logFailureLocked returns whether the failure was logged above debug.
+func (w *Worker) logFailureLocked(f *Failure) bool {
+	log, tell := w.log.Debug, true
+	if last := w.logged.failure; last != nil && last.Class == f.Class && last.Reason == f.Reason {
+		tell = time.Since(w.logged.at) >= logEvery
+	}
+	if tell {
+		log = w.log.Warn
+		w.logged.failure, w.logged.at = f, time.Now()
 	}
 	fields := []zap.Field{
 		zap.String("class", string(f.Class)), zap.String("state", string(f.Stage)), zap.String("reason", f.Reason),
@@ -192,6 +206,7 @@ func (w *Worker) logFailureLocked(f *Failure) {
 	} else {
 		log("no session with the cloud", fields...)
 	}
+	return tell
 }
 
 func (w *Worker) setState(s State, reason string) {
@@ -206,8 +221,8 @@ func (w *Worker) setStateLocked(s State, reason string) {
 	}
 	w.state, w.since, w.reason = s, time.Now(), reason
 	w.line.add(Change{At: w.since, State: s, Reason: reason})
-	switch s {
-	case Online, Idle:
+	switch {
+	case s == Idle, s == Online && w.outage.since.IsZero(): // otherwise it is told that the outage is over
 		w.log.Info("state", zap.String("state", string(s)), zap.String("reason", reason))
 	default:
 		w.log.Debug("state", zap.String("state", string(s)), zap.String("reason", reason))

@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"errors"
 	"os"
 	"sync/atomic"
 	"time"
@@ -13,12 +12,10 @@ import (
 	"bridged/internal/credentials"
 	"bridged/internal/lane"
 	"bridged/internal/mqtt"
-	"bridged/internal/netconn"
 )
 
 const (
 	connackTimeout = 15 * time.Second
-	goodbye        = time.Second // for the last packets to leave
 	// maxIDs bounds packet identifiers in use. spareIDs are for SUBSCRIBEs and for what another process may have left.
 	maxIDs   = 60000
 	spareIDs = 1000
@@ -32,7 +29,7 @@ const (
 type session struct {
 	w      *Worker
 	ws     *websocket.Conn
-	nc     *netconn.Conn
+	nc     *socket
 	rd     *packetReader
 	reader *lane.Reader // set when established
 
@@ -41,11 +38,17 @@ type session struct {
 	armed bool // with a will
 	// refused says that the cloud did not accept CONNECT, and so has not taken the will.
 	refused bool
+	// late says that CONNACK did not come in time. The cloud may have taken the will all the same: DISCONNECT takes it
+	// back.
+	late bool
 
 	heard   atomic.Bool // something came since the last tick
 	sent    atomic.Bool // something was sent since the last tick
 	ending  atomic.Bool // run is to end it; written under Worker.mu
 	waiting atomic.Bool // the reader waits for room in the down lane
+	// yielding says that another session is to follow, see yieldLocked; deaf that what the cloud sends is not wanted
+	// any more. Both are written under Worker.mu.
+	yielding, deaf atomic.Bool
 
 	// Protected by Worker.mu.
 	established bool
@@ -58,14 +61,18 @@ type session struct {
 	ticked      time.Time // the last tick
 	pingAt      time.Time // when the PINGREQ that is not answered was sent
 	lost        *Failure  // why the Keeper cut the connection
+	yieldUntil  time.Time // set while yielding
+	yieldReason string
 
 	// Protected by Worker.flow.mu.
 	out, spare []byte
 	writing    bool
 	closed     bool
+	yieldLeft  int // how many messages may be sent while yielding
+	trial      trial
 }
 
-func newSession(w *Worker, ws *websocket.Conn, nc *netconn.Conn) *session {
+func newSession(w *Worker, ws *websocket.Conn, nc *socket) *session {
 	return &session{w: w, ws: ws, nc: nc, rd: newPacketReader(ws, w.cfg.MaxPacket), exchanges: make(map[uint16]*exchange)}
 }
 
@@ -101,11 +108,7 @@ func (s *session) connect(login credentials.Login) *Failure {
 		if s.ending.Load() {
 			return nil
 		}
-		if errors.Is(err, os.ErrDeadlineExceeded) { // the cloud may have taken the will all the same: take it back
-			s.append(func(b []byte) []byte { return appendPacket(b, packets.NewControlPacket(packets.Disconnect)) })
-			s.flush()
-			s.refused = true
-		}
+		s.late = s.nc.is(err, os.ErrDeadlineExceeded)
 		return readFailure(Connecting, err, s.nc)
 	}
 	ack, err := expect[*packets.ConnackPacket](got)
@@ -135,19 +138,19 @@ func connectPacket(login credentials.Login, keepalive time.Duration, clean bool)
 func (s *session) establish(present, reset bool) {
 	w := s.w
 	w.count.connects.Add(1)
+	if !present {
+		w.forgetFlow()
+	}
 	w.flow.mu.Lock()
 	if present {
 		w.flow.foreign = w.flow.foreign || !w.flow.known
 		for _, id := range w.flow.out.Released() {
 			s.out = appendAck(s.out, packets.Pubrel, id)
 		}
-	} else {
-		w.flow.in.Reset()
-		w.flow.out.Reset()
-		w.flow.foreign = false
 	}
 	w.flow.known = true
 	w.flow.live = s
+	s.trial = w.flow.suspicion.try()
 	w.flow.mu.Unlock()
 
 	w.mu.Lock()
@@ -155,7 +158,6 @@ func (s *session) establish(present, reset bool) {
 	now := time.Now()
 	w.upSince, s.lastHeard, s.lastSent, s.ticked = now, now, now, now
 	w.last = nil
-	w.willSpent = w.willSpent && !s.armed
 	_ = s.nc.SetReadDeadline(time.Time{}) // before endLocked sets its own; fails only on a closed connection
 	w.reset = w.reset && !s.clean
 	var calls []func()
@@ -184,12 +186,15 @@ func (s *session) establish(present, reset bool) {
 // onlineLocked tells whether the subscriptions are in line.
 func (s *session) onlineLocked() {
 	switch w := s.w; {
-	case len(s.exchanges) > 0 && w.state != Online && w.state != Draining:
+	case w.state == Online || w.state == Draining: // they were in line already
+	case len(s.exchanges) > 0:
 		w.setStateLocked(Subscribing, "")
 	case !w.present && !w.cfg.Always:
 		w.setStateLocked(Draining, "the device is away")
+		w.recoveredLocked()
 	default:
 		w.setStateLocked(Online, "")
+		w.recoveredLocked()
 	}
 }
 
@@ -220,40 +225,43 @@ func (s *session) handle(p packets.ControlPacket) *Failure {
 	w := s.w
 	switch p := p.(type) {
 	case *packets.PublishPacket:
+		if s.deaf.Load() {
+			return nil
+		}
 		return s.inbound(p)
 	case *oversizePacket:
 		s.oversize(p)
 	case *packets.PubackPacket:
 		w.flow.mu.Lock()
 		seq, ok := w.flow.out.Ack(p.MessageID)
+		s.trial.acknowledged(ok, true)
 		w.flow.mu.Unlock()
 		if ok {
 			s.done(seq)
 		}
 	case *packets.PubrecPacket:
 		w.flow.mu.Lock()
-		w.flow.out.Receive(p.MessageID)
+		_, ok := w.flow.out.Receive(p.MessageID)
+		s.trial.acknowledged(ok, false)
 		s.out = appendAck(s.out, packets.Pubrel, p.MessageID)
 		w.flow.mu.Unlock()
 		s.flush()
 	case *packets.PubcompPacket:
 		w.flow.mu.Lock()
 		seq, ok := w.flow.out.Complete(p.MessageID)
+		s.trial.acknowledged(ok, true)
 		w.flow.mu.Unlock()
 		if ok {
 			s.done(seq)
 		}
 	case *packets.PubrelPacket:
-		w.flow.mu.Lock()
-		w.flow.in.Release(p.MessageID)
-		s.out = appendAck(s.out, packets.Pubcomp, p.MessageID)
-		w.flow.mu.Unlock()
-		s.flush()
+		w.release(p.MessageID)
 	case *packets.SubackPacket:
 		w.subs.answered(w, s, p.MessageID, p.ReturnCodes)
 	case *packets.UnsubackPacket:
 		w.subs.answered(w, s, p.MessageID, nil)
-	case *packets.PingrespPacket: // that something came is all that counts
+	case *packets.PingrespPacket: // mostly, that something came is all that counts
+		s.begin()
 	default:
 		return fail(ClassProtocol, Online, nil, "the cloud sent a packet that only clients send (%T)", p)
 	}
@@ -263,7 +271,12 @@ func (s *session) handle(p packets.ControlPacket) *Failure {
 // done passes the cloud's acknowledgement on.
 func (s *session) done(seq uint64) {
 	s.reader.Done(seq)
-	if s.w.leaving.Load() {
+	s.settle()
+}
+
+// settle ends the session if what was awaited has happened.
+func (s *session) settle() {
+	if s.w.leaving.Load() || s.yielding.Load() {
 		s.w.settle()
 	}
 }
@@ -279,26 +292,16 @@ func (s *session) inbound(p *packets.PublishPacket) *Failure {
 		w.cfg.Down.Offer(m, nil, 0)
 		return nil
 	}
-	w.flow.mu.Lock()
-	arrival, token := w.flow.in.Publish(p.MessageID, p.Dup, &m)
-	if arrival == mqtt.Received {
-		s.ackLocked(p.MessageID, p.Qos)
-	}
-	w.flow.mu.Unlock()
-	switch arrival {
-	case mqtt.Received:
-		s.flush()
-	case mqtt.Fresh:
+	if token, fresh := s.arrive(p.MessageID, p.Dup, &m); fresh {
 		s.offerDown(m, token)
-	case mqtt.Repeated:
 	}
 	return nil
 }
 
 // Settled acknowledges a message to the cloud, on the connection on which it came. It is for the down lane.
-func (w *Worker) Settled(t mqtt.Token, _ lane.Outcome) {
+func (w *Worker) Settled(t mqtt.Token, o lane.Outcome) {
 	w.flow.mu.Lock()
-	qos := w.flow.in.Settle(t)
+	qos := w.flow.in.Settle(t, o == lane.Stored)
 	s := w.flow.live
 	if qos == 0 || s == nil {
 		w.flow.mu.Unlock()
@@ -319,13 +322,16 @@ func (s *session) ackLocked(id uint16, qos byte) {
 
 // Ready says whether the cloud keeps up, and its rate allows another message. It is for the up lane.
 func (s *session) Ready() bool {
-	if s.nc.Pending() >= sendReady {
+	if s.ending.Load() || s.nc.Pending() >= sendReady {
 		return false
 	}
 	w := s.w
 	w.flow.mu.Lock()
 	defer w.flow.mu.Unlock()
-	return !s.closed && w.flow.out.InFlight() < min(w.cfg.Limits.MaxInFlight+spareIDs, maxIDs) &&
+	if s.closed || s.yielding.Load() && s.yieldLeft <= 0 || !s.trial.open() {
+		return false
+	}
+	return w.flow.out.InFlight() < min(w.cfg.Limits.MaxInFlight+spareIDs, maxIDs) &&
 		w.flow.pacer.ready(time.Now(), s.reader.Pump)
 }
 
@@ -342,6 +348,7 @@ func (s *session) Deliver(d lane.Delivery) {
 		w.count.stripped.Add(1)
 	}
 	w.flow.mu.Lock()
+	s.yieldLeft--
 	if s.closed {
 		w.flow.mu.Unlock()
 		return
@@ -351,10 +358,11 @@ func (s *session) Deliver(d lane.Delivery) {
 		return
 	}
 	w.flow.pacer.sent()
+	s.trial.sending(&d, qos)
 	var id uint16
 	if qos > 0 {
 		var fresh bool
-		id, fresh, _ = w.flow.out.Assign(d.Seq) // Ready saw to it that there is one
+		id, fresh, _ = w.flow.out.Assign(d.Seq, qos) // Ready saw to it that there is one
 		if qos == 2 && fresh && w.flow.foreign && !w.flow.out.Wrapped() {
 			// Another process may have left this identifier between PUBREC and PUBREL. The cloud would take the new
 			// message for that one.
@@ -371,9 +379,7 @@ func (s *session) Deliver(d lane.Delivery) {
 // Flush writes what Deliver has gathered. It is for the up lane.
 func (s *session) Flush() {
 	s.flush()
-	if s.w.leaving.Load() {
-		s.w.settle() // QoS 0 is done with here
-	}
+	s.settle() // QoS 0 is done with here
 }
 
 // append adds packets to what is to be written.
@@ -431,48 +437,4 @@ func (s *session) endLocked(graceful bool, reason string) {
 	s.w.flow.mu.Unlock()
 	s.w.log.Debug("ending the session", zap.String("reason", reason))
 	_ = s.nc.SetReadDeadline(time.Now()) // wakes the reader; fails only on a closed connection
-}
-
-// close ends the connection and hands what is unacknowledged back to the lane.
-func (s *session) close() {
-	w := s.w
-	if s.reader != nil {
-		s.reader.Detach(true)
-	}
-	w.mu.Lock()
-	if w.live == s {
-		w.live = nil
-	}
-	// An armed connection that ends without DISCONNECT has the cloud publish the will. That is what a device that dropped
-	// wants. If it was the network, it was the will's only time, even if CONNACK did not come.
-	graceful := s.ending.Load() && s.graceful && !s.abort
-	if s.armed && !s.refused && !s.ending.Load() && w.present {
-		w.willSpent = true
-	}
-	calls := w.subs.lost(w, s)
-	w.mu.Unlock()
-
-	w.flow.mu.Lock()
-	if w.flow.live == s {
-		w.flow.live = nil
-		w.flow.pacer.stop()
-		w.flow.in.Disconnected()
-		w.flow.out.Disconnected()
-	}
-	if graceful && !s.closed {
-		s.out = appendPacket(s.out, packets.NewControlPacket(packets.Disconnect))
-	}
-	w.flow.mu.Unlock()
-	if graceful {
-		s.flush()
-		_ = s.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(websocket.CloseNormalClosure, ""),
-			time.Now().Add(goodbye)) // a courtesy
-		s.nc.Drain(goodbye)
-	}
-	w.flow.mu.Lock()
-	s.closed = true
-	w.flow.mu.Unlock()
-	_ = s.nc.Close() // it is over either way
-	s.nc.Wait()
-	call(calls)
 }

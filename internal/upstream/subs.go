@@ -64,8 +64,10 @@ func (t *subscriptions) init(cfg Config) {
 	for _, s := range cfg.Subscribe {
 		t.static[s.Filter] = min(s.QoS, cfg.Limits.MaxQoS)
 	}
-	t.device = make(map[string]byte, len(cfg.Kept))
-	maps.Copy(t.device, cfg.Kept)
+	t.device = make(map[string]byte)
+	if k := cfg.Kept; k != nil && (k.Expiry > 0 || cfg.Persistent) {
+		maps.Copy(t.device, k.Filters)
+	}
 	t.granted = make(map[string]grant)
 }
 
@@ -94,10 +96,11 @@ func (t *subscriptions) allowed(local string) bool {
 	return t.limits.MaxSubscriptions == 0 || len(t.wanted()) <= t.limits.MaxSubscriptions
 }
 
-// Subscribe asks for the device's filters. done gets one code each, granted QoS or mqtt.Failure: the cloud's verdict,
-// if it is connected or about to be; otherwise the filters are granted here and subscribed to when it is. done is
-// called exactly once, on any goroutine.
-func (w *Worker) Subscribe(subs []mqtt.Subscription, done func(codes []byte)) {
+// Subscribe asks for the device's filters. tell gets one code each, granted QoS or mqtt.Failure: the cloud's verdict,
+// if it is connected or about to be; otherwise the filters are granted here and subscribed to when it is. If they are
+// to survive a restart they are on disk by then. tell is called exactly once, on any goroutine.
+func (w *Worker) Subscribe(subs []mqtt.Subscription, tell func(codes []byte)) {
+	done := func(codes []byte) { w.whenSaved(func() { tell(codes) }) }
 	w.mu.Lock()
 	t := &w.subs
 	for _, s := range subs {
@@ -113,7 +116,7 @@ func (w *Worker) Subscribe(subs []mqtt.Subscription, done func(codes []byte)) {
 	}
 	s := w.live
 	switch {
-	case s != nil && s.established && !s.ending.Load():
+	case s != nil && s.established && !s.ending.Load() && !s.yielding.Load():
 		answer := t.ask(w, s, &request{subs: subs, done: done})
 		w.mu.Unlock()
 		s.flush()
@@ -124,7 +127,6 @@ func (w *Worker) Subscribe(subs []mqtt.Subscription, done func(codes []byte)) {
 		w.mu.Unlock()
 	default:
 		codes := t.local(subs)
-		w.saveLocked()
 		w.mu.Unlock()
 		done(codes)
 	}
@@ -204,7 +206,6 @@ func (w *Worker) verdict(subs []mqtt.Subscription, ends []int, a *answer) []byte
 		}
 		codes[i] = code
 	}
-	w.saveLocked()
 	return codes
 }
 
@@ -251,8 +252,10 @@ func (t *subscriptions) send(w *Worker, s *session, p packets.ControlPacket, idF
 	s.out = appendPacket(s.out, p)
 }
 
-// Unsubscribe takes the device's filters back. done is called exactly once, when the cloud has confirmed or is away.
-func (w *Worker) Unsubscribe(filters []string, done func()) {
+// Unsubscribe takes the device's filters back. tell is called exactly once, when the cloud has confirmed or is away,
+// and a restart does not bring them back.
+func (w *Worker) Unsubscribe(filters []string, tell func()) {
+	done := func() { w.whenSaved(tell) }
 	w.mu.Lock()
 	t := &w.subs
 	for _, f := range filters {

@@ -3,7 +3,6 @@ package upstream
 import (
 	"context"
 	"crypto/tls"
-	"maps"
 	"net/url"
 	"sync"
 	"sync/atomic"
@@ -57,10 +56,16 @@ type Config struct {
 	Topics    Topics
 	Up        *lane.Lane
 	Down      Downlink
-	// Kept is what the device's durable session had subscribed to when an earlier process ended, nil if it had none.
-	Kept Kept
-	// Save is told what is to survive this process, nil for nothing, each time when that changes. It must not block.
-	Save func(Kept)
+	// Marks are those of Down.
+	Marks Marks
+	// Kept is the session that the device had when an earlier process ended, nil if it had none.
+	Kept *Kept
+	// Save is told what is to survive this process, nil for nothing, each time when that changes. It must not block, and
+	// calls done once that is on disk, on another goroutine. What it is told must not be changed.
+	Save func(k *Kept, done func())
+	// Refused is the reason to drop a message for that has the cloud close the connection each time it is sent, see
+	// suspicion. 0 has such a message kept, and the lane blocked.
+	Refused lane.Reason
 	// MaxPacket is the largest packet to take from the cloud, in bytes.
 	MaxPacket int
 	// Slots bounds by its capacity how many of the workers that share it, those of one cloud, connect at once. Without
@@ -70,10 +75,6 @@ type Config struct {
 	Clock   func() time.Time // for signatures
 	Log     *zap.Logger
 }
-
-// Kept are the filters of a durable session, in the device's words, with the QoS it asked for. For a session without
-// filters it is empty, not nil.
-type Kept map[string]byte
 
 // Worker keeps one device's session to its cloud. See the package comment.
 type Worker struct {
@@ -98,21 +99,26 @@ type Worker struct {
 	connect   mqtt.Connect // what it asked for, last
 	known     bool         // it has been connected since the start
 	leftAt    time.Time
-	reset     bool // the cloud's session is to be discarded first
-	willSpent bool // the cloud has published the will of the device's present connection
+	leftWall  time.Time // the same for Kept; zero while the device is connected
+	reset     bool      // the cloud's session is to be discarded first
+	willSpent bool      // the cloud has published the will of the device's present connection
 	live      *session
 	cancelTry context.CancelFunc // interrupts the attempt that is under way, nil if none is
 	failures  int
 	last      *Failure
-	logged    time.Time // when last was logged
-	retryAt   time.Time
-	upSince   time.Time // when the present session was established
-	pace      pace
-	subs      subscriptions
-	saved     Kept // what Save was told last
-	stopping  bool
+	logged    struct { // above debug
+		failure *Failure
+		at      time.Time
+	}
+	retryAt  time.Time
+	upSince  time.Time // when the present session was established
+	outage   outage
+	pace     pace
+	subs     subscriptions
+	stopping bool
 
-	flow flow
+	flow   flow
+	record record
 }
 
 // flow is what every message passes: the MQTT session's state, and the connection it runs on.
@@ -124,6 +130,7 @@ type flow struct {
 	// known says that this process has connected before, foreign that the cloud may wait for PUBRELs of another one.
 	known, foreign bool
 	pacer          pacer
+	suspicion      suspicion
 	parking        parking
 }
 
@@ -149,16 +156,21 @@ func New(cfg Config) *Worker {
 		pace:   pace{rate: cfg.Limits.Connects},
 	}
 	w.subs.init(cfg)
-	if cfg.Kept != nil {
-		w.known, w.connect, w.saved = true, mqtt.Connect{Durable: true}, cfg.Kept
-	}
+	w.record.save = cfg.Save
+	w.restore(cfg.Kept)
+	w.flow.in.Restore(cfg.Marks.Marks())
 	w.flow.pacer = newPacer(cfg.Limits.UplinkPerSecond)
 	w.flow.parking.room.L = &w.flow.mu
 	return w
 }
 
-// Start lets a worker that keeps its session up always begin.
-func (w *Worker) Start() { w.kick() }
+// Start lets a worker begin that has a reason to.
+func (w *Worker) Start() {
+	w.mu.Lock()
+	w.saveLocked() // when the device left, if an earlier process could not
+	w.mu.Unlock()
+	w.kick()
+}
 
 // Offer takes a message from the device and hands it to the up lane under the cloud's topic. See lane.Lane.Offer.
 func (w *Worker) Offer(m mqtt.Message, from lane.Source, t mqtt.Token) bool {
@@ -175,7 +187,7 @@ func (w *Worker) Offer(m mqtt.Message, from lane.Source, t mqtt.Token) bool {
 // Connected says that the device has connected, and with what. It comes after Disconnected for an earlier connection.
 func (w *Worker) Connected(c mqtt.Connect) {
 	w.mu.Lock()
-	w.present, w.known, w.connect, w.willSpent = true, true, c, false
+	w.present, w.known, w.connect, w.willSpent, w.leftWall = true, true, c, false, time.Time{}
 	w.leaving.Store(false)
 	s := w.live
 	if c.Reset || w.cleanLocked() && !(s != nil && s.clean) {
@@ -184,10 +196,11 @@ func (w *Worker) Connected(c mqtt.Connect) {
 	if (c.Clean || c.Reset) && !w.cfg.Persistent {
 		w.dropDeviceSubsLocked()
 	}
-	fits := s == nil || !s.armed && !s.finish && !w.needsWillLocked() && s.clean == w.cleanLocked() && !w.reset
+	fits := s == nil || !s.armed && !s.finish && !s.yielding.Load() && !w.needsWillLocked() &&
+		s.clean == w.cleanLocked() && !w.reset
 	switch {
 	case !fits:
-		s.endLocked(!s.abort, "the device reconnected with another session") // a will that is due is left to the cloud
+		s.yieldLocked("the device reconnected with another session")
 	case s != nil && w.state == Draining:
 		w.setStateLocked(Online, "the device is back")
 	}
@@ -197,36 +210,25 @@ func (w *Worker) Connected(c mqtt.Connect) {
 	w.kick()
 }
 
-// saveLocked has a durable session saved if it has changed.
-func (w *Worker) saveLocked() {
-	var kept Kept
-	if w.connect.Durable {
-		kept = w.subs.device
-	}
-	if (kept == nil) == (w.saved == nil) && maps.Equal(kept, w.saved) {
-		return
-	}
-	w.saved = maps.Clone(kept)
-	w.cfg.Save(w.saved)
-}
-
 // needsWillLocked says whether CONNECT has to carry the device's will.
 func (w *Worker) needsWillLocked() bool {
 	return w.present && w.connect.Will != nil && w.cfg.Limits.Will
 }
 
-// Disconnected says that the device has left. Unless it did so gracefully its will is due.
-func (w *Worker) Disconnected(graceful bool) {
+// Disconnected says that the device has left, and how long its session is kept now, as mqtt.Connect.Expiry has it.
+// Unless it left gracefully its will is due.
+func (w *Worker) Disconnected(graceful bool, expiry uint32) {
 	w.mu.Lock()
 	w.present = false
 	w.leftAt = time.Now()
+	w.leftWall, w.connect.Expiry = w.leftAt.Round(0), expiry
 	w.leaving.Store(true)
 	if w.connect.Clean && !w.cfg.Persistent {
 		w.dropDeviceSubsLocked()
 	}
 	s, will := w.live, w.connect.Will
 	w.connect.Will = nil
-	armed := s != nil && s.armed && s.established
+	armed := s != nil && s.armed && s.established && !s.yielding.Load()
 	switch {
 	case armed && graceful:
 		// What CONNECT said can be taken back with DISCONNECT only. So the session does not linger.
@@ -241,6 +243,7 @@ func (w *Worker) Disconnected(graceful bool) {
 	if s != nil && s.armed && !s.established {
 		s.endLocked(true, "the device left while connecting") // takes the will back, should the cloud have it already
 	}
+	w.saveLocked()
 	w.mu.Unlock()
 	if will != nil {
 		w.publishWill(*will)
@@ -276,7 +279,7 @@ func (w *Worker) EndSession() {
 	w.connect = mqtt.Connect{Clean: true}
 	s := w.live
 	if s != nil && w.reset {
-		s.endLocked(true, "the device's session has expired")
+		s.yieldLocked("the device's session has expired")
 	}
 	w.saveLocked()
 	w.mu.Unlock()
@@ -329,6 +332,10 @@ func (w *Worker) settle() {
 
 func (w *Worker) settleLocked(now time.Time) {
 	s := w.live
+	if s != nil && s.yielding.Load() {
+		s.yieldedLocked(now)
+		return
+	}
 	if w.present {
 		return
 	}
@@ -374,9 +381,13 @@ func (w *Worker) Stop(ctx context.Context) {
 	if w.live == nil || !w.live.established {
 		w.endTryLocked("bridged stops")
 	}
-	w.settleLocked(time.Now())
 	s := w.live
+	resume := s != nil && s.stopYieldingLocked()
+	w.settleLocked(time.Now())
 	w.mu.Unlock()
+	if resume {
+		s.reader.Pump()
+	}
 	w.flushSession(s)
 
 	ended := make(chan struct{})
@@ -390,4 +401,5 @@ func (w *Worker) Stop(ctx context.Context) {
 		<-ended
 	}
 	w.cancel()
+	w.keepMarks()
 }

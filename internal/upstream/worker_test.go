@@ -47,7 +47,7 @@ func TestStatesOfASession(t *testing.T) {
 	if _, err := c.WaitReceived(within(t), 1); err != nil {
 		t.Fatal(err)
 	}
-	r.w.Disconnected(true)
+	r.w.Disconnected(true, 0)
 	r.inState(Draining)
 	c.ReleaseAcks("dev")
 	r.inState(Idle)
@@ -193,7 +193,7 @@ func TestReset(t *testing.T) {
 	r := start(t, base(c.WSURL()))
 	r.w.Connected(mqtt.Connect{})
 	subscribe(t, r, "old", 1)
-	r.w.Disconnected(true)
+	r.w.Disconnected(true, 0)
 	r.inState(Idle)
 	if err := c.Publish("dev", "old", []byte("stale"), 1); err != nil {
 		t.Fatal(err)
@@ -270,7 +270,7 @@ func TestConnectRate(t *testing.T) {
 	for range 5 {
 		r.w.Connected(mqtt.Connect{Clean: true})
 		r.inState(Online)
-		r.w.Disconnected(true)
+		r.w.Disconnected(true, 0)
 		r.inState(Idle)
 	}
 	if v := c.Violations(); len(v) != 0 {
@@ -319,7 +319,7 @@ func TestGivesUpWithoutReason(t *testing.T) {
 	r := start(t, base(c.WSURL()))
 	r.w.Connected(mqtt.Connect{Clean: true})
 	r.inState(Connecting)
-	r.w.Disconnected(true)
+	r.w.Disconnected(true, 0)
 	r.inState(Idle)
 }
 
@@ -343,7 +343,7 @@ func TestPreRelease(t *testing.T) {
 	until(t, "both", func() bool {
 		return slices.ContainsFunc(c.Received(), func(m cloudsim.Received) bool { return string(m.Payload) == "second" })
 	})
-	first.w.Disconnected(true)
+	first.w.Disconnected(true, 0)
 }
 
 func TestBackoff(t *testing.T) {

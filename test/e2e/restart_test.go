@@ -42,6 +42,7 @@ func startLoad(t *testing.T, m *mosquitto, addr string) *load {
 	l.run, ctx = errgroup.WithContext(ctx)
 	begin := func(p *peer) { l.run.Go(func() error { return p.run(ctx) }) }
 	begin(l.observer)
+	m.expect(1, "observer 2 up/#") // before the first message
 	for i := range loadDevices {
 		id := fmt.Sprint("load-", i)
 		d := &peer{

@@ -1,0 +1,80 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+
+	"bridged/internal/lane"
+	"bridged/internal/lane/boltstore"
+)
+
+// openSpool opens the file in the state directory that holds what must survive the process.
+func (b *Bridge) openSpool(memory *lane.Budget) error {
+	store, err := boltstore.Open(b.cfg.StateDir, boltstore.Options{Log: b.log})
+	if err != nil {
+		return err
+	}
+	b.spool, err = lane.NewSpool(lane.SpoolConfig{
+		Store: store, Memory: memory, Limit: b.cfg.Limits.Disk, OnFault: b.spoolFault,
+	})
+	if err != nil {
+		return errors.Join(fmt.Errorf("state_dir: %w", err), store.Close())
+	}
+	b.store = store
+	return nil
+}
+
+// spoolFault tells that messages cannot be stored, or can again.
+func (b *Bridge) spoolFault(err error) {
+	if err == nil {
+		b.log.Info("messages can be stored on disk again")
+		return
+	}
+	b.log.Error("messages cannot be stored on disk: what the far side does not acknowledge is not acknowledged here",
+		zap.NamedError("err", err), zap.String("remedy", spoolRemedy(err)))
+}
+
+func spoolRemedy(err error) string {
+	switch {
+	case errors.Is(err, lane.ErrDiskLimit):
+		return "make limits.disk larger, or see why clouds or devices are away for so long"
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "make room on the file system of state_dir; bridged goes on by itself"
+	case errors.Is(err, syscall.EROFS):
+		return "mount the file system of state_dir for writing; bridged goes on by itself"
+	}
+	return "look at the kernel's log for the disk of state_dir; bridged tries again every second"
+}
+
+// tellUnclaimed says what is stored for devices that are not configured. It is kept.
+func (b *Bridge) tellUnclaimed() {
+	unclaimed := slices.DeleteFunc(b.spool.Unclaimed(), func(s lane.Saved) bool { return s.State.Queued == 0 })
+	slices.SortFunc(unclaimed, func(x, y lane.Saved) int { return strings.Compare(x.Key.Device, y.Key.Device) })
+	for _, s := range unclaimed {
+		b.log.Warn("messages are stored for a device that is not configured: they are kept until it is again",
+			zap.String("device", s.Key.Device), zap.Stringer("direction", s.Key.Direction), zap.Int("count", s.State.Queued))
+	}
+}
+
+// flushTimeout bounds how long the disk may take on the way down, before devices are let go.
+const flushTimeout = 5 * time.Second
+
+// settleAll stores what is not acknowledged, so that devices get their acknowledgements before they are let go.
+func (b *Bridge) settleAll() {
+	ctx, cancel := context.WithTimeout(context.Background(), min(flushTimeout, b.cfg.ShutdownTimeout))
+	defer cancel()
+	if err := b.spool.Flush(ctx); err != nil {
+		b.log.Warn("devices are let go with messages that are not acknowledged: they will send them again",
+			zap.NamedError("err", err))
+	}
+}
+
+// Spool tells how storing on disk goes.
+func (b *Bridge) Spool() lane.SpoolStatus { return b.spool.Status() }

@@ -1,0 +1,183 @@
+package upstream
+
+import (
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"bridged/internal/lane"
+)
+
+// Some clouds answer a message that they do not take, because of its topic or its size, by closing the connection. Such
+// a message is the first to be sent on the next one, and blocks its lane for ever. It is dropped, but only when all
+// this shows that it is the message and neither the network nor the cloud as a whole:
+//
+//   - suspectAfter sessions in a row were established and closed by the other side within soon after the message was
+//     sent, which was the oldest, and the cloud acknowledged nothing on any of them;
+//   - then, on refusedAfter sessions in a row, nothing was sent at first. The session stood for Backoff.Quiet, no
+//     SUBSCRIBE was unanswered, and the cloud answered a ping. Then the message was sent, alone, and the other side
+//     closed the connection, again within soon and without an acknowledgement;
+//   - the cloud has acknowledged another message since the start of the process and since the last one that was
+//     dropped like this. A cloud that takes nothing at all costs one message at most.
+//
+// Any other end of a session begins the count anew: a timeout, a stall, an end while nothing was on its way. If the
+// third condition is not met, or Config.Refused not set, the lane stays blocked, and the failure says why.
+const (
+	suspectAfter = 5
+	refusedAfter = 3
+	soon         = 5 * time.Second
+)
+
+// suspicion is what sessions have shown so far. flow.mu protects it, like trial.
+type suspicion struct {
+	seq    uint64 // the message
+	ends   int    // sessions in a row that it ended
+	alone  int    // sessions in a row that it ended, alone and with the cloud well
+	spread int    // how many messages were sent on the latest session that sent it with others
+	proven bool   // the cloud has acknowledged another message
+}
+
+// trial watches the messages of one session.
+type trial struct {
+	alone   bool // one message at a time, and none before begun
+	pinged  bool // the cloud was asked for a sign that it is well
+	begun   bool
+	sent    int // messages, of any QoS
+	waiting int // sent and not acknowledged
+	acked   int
+	spread  int   // with so many acknowledged it is no message here that ended the sessions before
+	first   sent  // the oldest that is to be acknowledged, if any
+	proof   *bool // suspicion.proven
+}
+
+// sent is a message that was sent.
+type sent struct {
+	at    time.Time
+	seq   uint64
+	topic string
+	bytes int // of its payload
+	qos   byte
+}
+
+// try begins the trial of a new session.
+func (p *suspicion) try() trial {
+	return trial{alone: p.ends >= suspectAfter, spread: p.spread, proof: &p.proven}
+}
+
+// open says whether another message may be sent.
+func (t *trial) open() bool { return !t.alone || t.begun && t.waiting == 0 }
+
+func (t *trial) sending(d *lane.Delivery, qos byte) {
+	t.sent++
+	if qos == 0 {
+		return
+	}
+	t.waiting++
+	if t.first.at.IsZero() {
+		t.first = sent{time.Now(), d.Seq, d.Message.Topic, len(d.Message.Payload), qos}
+	}
+}
+
+// acknowledged records a PUBACK, PUBREC or PUBCOMP for a message. last says that no other follows.
+func (t *trial) acknowledged(known, last bool) {
+	if !known {
+		return
+	}
+	t.acked++
+	*t.proof = true
+	if last {
+		t.waiting--
+	}
+	if t.acked >= t.spread {
+		t.alone = false
+	}
+}
+
+// probeLocked asks the cloud for a sign that it is well, before a message is tried on it.
+func (s *session) probeLocked(now time.Time) {
+	w := s.w
+	w.flow.mu.Lock()
+	defer w.flow.mu.Unlock()
+	if s.trial.alone && !s.trial.pinged && len(s.exchanges) == 0 && now.Sub(w.upSince) >= w.cfg.Backoff.Quiet {
+		s.trial.pinged = true
+		s.pingAt, s.lastSent = now, now
+		s.out = append(s.out, 0xC0, 0)
+	}
+}
+
+// begin lets messages flow that waited for the cloud's sign, PINGRESP.
+func (s *session) begin() {
+	s.w.flow.mu.Lock()
+	begins := s.trial.pinged && !s.trial.begun
+	s.trial.begun = s.trial.pinged
+	s.w.flow.mu.Unlock()
+	if begins {
+		s.reader.Pump()
+	}
+}
+
+// judge draws the conclusions from how a session has ended, nil if the worker ended it: it returns what to tell, and
+// whether the session's first message is to be dropped.
+func (s *session) judge(f *Failure) (told *Failure, refused bool) {
+	if f == nil {
+		return nil, false
+	}
+	w := s.w
+	w.mu.Lock()
+	busy := len(s.exchanges) > 0 // SUBSCRIBE may have been the cause
+	w.mu.Unlock()
+	w.flow.mu.Lock()
+	defer w.flow.mu.Unlock()
+	p, t := &w.flow.suspicion, &s.trial
+	if !p.add(t, f.closed, busy) {
+		return f, false
+	}
+	what := fmt.Sprintf("topic %q, %d bytes", t.first.topic, t.first.bytes)
+	refused = p.alone >= refusedAfter && p.proven && w.cfg.Refused != 0
+	var text string
+	switch {
+	case refused:
+		*p = suspicion{}
+		text = "the cloud does not take a message and closed the connection"
+	case p.alone >= refusedAfter:
+		text = "the cloud closes the connection with each message, and everything waits: check what this device may " +
+			"publish, and the cloud's quota and limits"
+	default:
+		text = "the cloud closes the connection each time when it is sent a certain message: check that this device may " +
+			"publish to its topic, and the cloud's limits"
+	}
+	return fail(ClassMessage, Online, f.Err, "%s: %s", text, what), refused
+}
+
+// add takes the end of a session into account and returns whether a message is under suspicion.
+func (p *suspicion) add(t *trial, closed, busy bool) bool {
+	if !closed || t.acked > 0 || t.first.at.IsZero() || time.Since(t.first.at) > soon {
+		p.seq, p.ends, p.alone = 0, 0, 0
+		return false
+	}
+	again := p.seq == t.first.seq
+	if !again {
+		p.seq, p.ends = t.first.seq, 0
+	}
+	p.ends++
+	if !t.alone {
+		p.spread = t.sent
+	}
+	if again && t.alone && t.sent == 1 && !busy {
+		p.alone++
+	} else {
+		p.alone = 0
+	}
+	return p.ends >= suspectAfter
+}
+
+// dropFirst drops the session's first message, which the cloud does not take.
+func (s *session) dropFirst() {
+	m := &s.trial.first
+	s.w.log.Error("dropped a message that the cloud does not take: it closed the connection each time",
+		zap.String("topic", m.topic), zap.Int("bytes", m.bytes), zap.Uint8("qos", m.qos),
+		zap.String("remedy", "check that the cloud lets this device publish to this topic, and its limit on the size; "+
+			"see limits of the cloud in the configuration"))
+	s.reader.Drop(m.seq, s.w.cfg.Refused)
+}
