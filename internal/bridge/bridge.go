@@ -204,8 +204,8 @@ func upConfig(d *config.Device, budget *lane.Budget) lane.Config {
 }
 
 // downConfig holds messages before the device has connected for the first time where the cloud may send some then, or
-// where there are some for the session that is kept. QoS 0 is not held for a device that is away: brokers do not do that,
-// and the device is not to see a difference.
+// where there are some for the session that is kept. QoS 0 is not held for a device that is away: brokers do not do
+// that, and the device is not to see a difference.
 func downConfig(d *config.Device, budget *lane.Budget, kept bool) lane.Config {
 	c := laneConfig(d, budget)
 	c.DropQoS0 = true

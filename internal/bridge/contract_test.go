@@ -79,7 +79,7 @@ func TestAcknowledgedDownOnlyByTheDevice(t *testing.T) {
 	}
 }
 
-// Lines 1 and 3: while the cloud is away everything is stored, then acknowledged, and goes out in order when it is back.
+// Lines 1 and 3: while the cloud is away everything is stored, then acknowledged, and goes out in order later.
 func TestStoredWhileTheCloudIsAway(t *testing.T) {
 	r, c := generic(t, "")
 	d := r.connect(dev)

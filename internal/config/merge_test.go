@@ -35,10 +35,12 @@ devices:
 `, nil)
 	for name, want := range map[string]string{
 		"plain": "two {ClientID:plain Username:u Password:*** PasswordHash: Anonymous:false AllowFrom:[10.0.0.0/8]} " +
-			"true 1m0s true {MaxMessages:2 MaxBytes:16777216 MaxAge:1h0m0s SpillAfter:1s Always:false OnFull:drop_newest StoreQoS0:true} " +
+			"true 1m0s true {MaxMessages:2 MaxBytes:16777216 MaxAge:1h0m0s " +
+			"SpillAfter:1s Always:false OnFull:drop_newest StoreQoS0:true} " +
 			"[{Filter:a/plain QoS:1}] [{Local:x Cloud:plain/x Direction:both}]",
 		"own": "one {ClientID:own Username:v Password:*** PasswordHash: Anonymous:false AllowFrom:[]} " +
-			"false 0s false {MaxMessages:3 MaxBytes:16777216 MaxAge:1h0m0s SpillAfter:1s Always:false OnFull:drop_newest StoreQoS0:true} " +
+			"false 0s false {MaxMessages:3 MaxBytes:16777216 MaxAge:1h0m0s " +
+			"SpillAfter:1s Always:false OnFull:drop_newest StoreQoS0:true} " +
 			"[{Filter:b QoS:1}] []",
 	} {
 		d := c.Device(name)

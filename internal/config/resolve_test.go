@@ -62,7 +62,9 @@ func TestBase(t *testing.T) {
 		File: c.File, StateDir: "/var/lib/bridged", ShutdownTimeout: 10 * time.Second,
 		Listen: []Listener{{Address: "0.0.0.0:1883"}},
 		Log:    Log{Level: zapcore.InfoLevel, JSON: true},
-		Limits: Limits{MaxConnections: 10000, ConnectTimeout: 10 * time.Second, MaxPacketSize: 272 << 10, Memory: 64 << 20, Disk: 1 << 30},
+		Limits: Limits{
+			MaxConnections: 10000, ConnectTimeout: 10 * time.Second, MaxPacketSize: 272 << 10, Memory: 64 << 20, Disk: 1 << 30,
+		},
 		Clouds: c.Clouds, Devices: c.Devices,
 	}
 	if !reflect.DeepEqual(*c, want) {
@@ -143,11 +145,13 @@ func TestKeys(t *testing.T) {
 		{"shutdown_timeout", first, "shutdown_timeout: 1m\n", func(c *Config) any { return c }, "ShutdownTimeout:1m0s"},
 		{"log", first, "log: {level: debug, format: console}\n", func(c *Config) any { return c.Log },
 			"{Level:debug JSON:false}"},
-		{"limits", first, "limits: {max_connections: 5, connect_timeout: 3s, max_packet_size: 1KiB, memory: 1GiB, disk: 2GiB}\n",
+		{"limits", first,
+			"limits: {max_connections: 5, connect_timeout: 3s, max_packet_size: 1KiB, memory: 1GiB, disk: 2GiB}\n",
 			func(c *Config) any { return c.Limits },
 			"{MaxConnections:5 ConnectTimeout:3s MaxPacketSize:1024 Memory:1073741824 Disk:2147483648}"},
-		{"queue", first, "queue: {max_messages: 1, max_bytes: 1GiB, max_age: 24h, spill_after: 3s, durability: always, on_full: drop_oldest, qos0: drop}\n",
-			device("boiler"), "Queue:{MaxMessages:1 MaxBytes:1073741824 MaxAge:24h0m0s SpillAfter:3s Always:true OnFull:drop_oldest StoreQoS0:false}"},
+		{"queue", first, "queue: {max_messages: 1, max_bytes: 1GiB, max_age: 24h, spill_after: 3s, durability: always, " +
+			"on_full: drop_oldest, qos0: drop}\n", device("boiler"), "Queue:{MaxMessages:1 MaxBytes:1073741824 " +
+			"MaxAge:24h0m0s SpillAfter:3s Always:true OnFull:drop_oldest StoreQoS0:false}"},
 		{"sections without keys", first, "log:\nqueue:\ndefaults:\ndevice_files:\n", device("boiler"), "MaxMessages:10000"},
 		{"aliyun method", shanghai, "    sign_method: hmacmd5\n", identity("boiler"), "Method:hmacmd5"},
 		{"aliyun timestamp", shanghai, "    timestamp: false\n", identity("boiler"), "Timestamp:false"},

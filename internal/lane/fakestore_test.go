@@ -41,7 +41,7 @@ type fakeStore struct {
 
 type fakeLane struct {
 	state   State
-	records map[uint64]Record
+	records []Record // in order
 	marks   map[uint16]mqtt.Mark
 }
 
@@ -56,7 +56,7 @@ func (s *fakeStore) crash() *fakeStore {
 	c := newFakeStore()
 	c.notes = maps.Clone(s.notes)
 	for key, l := range s.lanes {
-		c.lanes[key] = &fakeLane{state: l.state, records: maps.Clone(l.records), marks: maps.Clone(l.marks)}
+		c.lanes[key] = &fakeLane{state: l.state, records: slices.Clone(l.records), marks: maps.Clone(l.marks)}
 	}
 	return c
 }
@@ -112,7 +112,7 @@ func (s *fakeStore) applyLocked(b *Batch) {
 		seen[c.Key] = true
 		l := s.lanes[c.Key]
 		if l == nil {
-			l = &fakeLane{records: make(map[uint64]Record), marks: make(map[uint16]mqtt.Mark)}
+			l = &fakeLane{marks: make(map[uint16]mqtt.Mark)}
 			s.lanes[c.Key] = l
 		}
 		s.changeLocked(l, c)
@@ -135,17 +135,20 @@ func (s *fakeStore) changeLocked(l *fakeLane, c *Change) {
 		if i > 0 && r.Seq <= c.Put[i-1].Seq {
 			s.wrongf("%v: %d is put after %d", c.Key, r.Seq, c.Put[i-1].Seq)
 		}
-		l.records[r.Seq] = r
+		if i, there := l.find(r.Seq); there {
+			l.records[i] = r
+		} else {
+			l.records = slices.Insert(l.records, i, r)
+		}
 		s.puts++
 	}
 	for _, seq := range c.Gone { // after Put: it may not depend on the order
-		delete(l.records, seq)
-	}
-	for seq := range l.records {
-		if seq < c.State.Head {
-			delete(l.records, seq)
+		if i, there := l.find(seq); there {
+			l.records = slices.Delete(l.records, i, i+1)
 		}
 	}
+	i, _ := l.find(c.State.Head)
+	l.records = slices.Delete(l.records, 0, i)
 	if c.Fresh {
 		clear(l.marks)
 	}
@@ -164,7 +167,9 @@ func (s *fakeStore) changeLocked(l *fakeLane, c *Change) {
 func (l *fakeLane) check() error {
 	st := &l.state
 	var bytes int64
-	for seq, r := range l.records {
+	for i := range l.records {
+		r := &l.records[i]
+		seq := r.Seq
 		bytes += r.Message.Size()
 		if seq >= st.Next || seq < st.Head {
 			return fmt.Errorf("record %d is not from %d to before %d", seq, st.Head, st.Next)
@@ -205,7 +210,7 @@ func (s *fakeStore) Read(k Key, from, before uint64, count int, bytes int64) ([]
 	}
 	var got []Record
 	if l := s.lanes[k]; l != nil {
-		got = cut(l.sorted(from, before), count, bytes)
+		got = slices.Clone(cut(l.sorted(from, before), count, bytes))
 	}
 	s.reads = append(s.reads, len(got))
 	return got, nil
@@ -223,14 +228,14 @@ func cut(all []Record, count int, bytes int64) []Record {
 }
 
 func (l *fakeLane) sorted(from, before uint64) []Record {
-	var all []Record
-	for seq, r := range l.records {
-		if seq >= from && seq < before {
-			all = append(all, r)
-		}
-	}
-	slices.SortFunc(all, func(a, b Record) int { return cmp.Compare(a.Seq, b.Seq) })
-	return all
+	i, _ := l.find(from)
+	j, _ := l.find(before)
+	return l.records[i:max(i, j)]
+}
+
+// find returns where the record with this sequence number is, or would be.
+func (l *fakeLane) find(seq uint64) (int, bool) {
+	return slices.BinarySearchFunc(l.records, seq, func(r Record, seq uint64) int { return cmp.Compare(r.Seq, seq) })
 }
 
 func (s *fakeStore) Maintain() error {
@@ -259,7 +264,7 @@ func (s *fakeStore) records(k Key) []Record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if l := s.lanes[k]; l != nil {
-		return l.sorted(0, 1<<63)
+		return slices.Clone(l.records)
 	}
 	return nil
 }

@@ -124,7 +124,7 @@ func (r *spoolRun) committed(b *Batch) {
 				continue
 			}
 			s.mu.Lock()
-			for _, rec := range r.store.lanes[c.Key].sorted(0, 1<<63) {
+			for _, rec := range r.store.lanes[c.Key].records {
 				m := s.message(number(&rec.Message))
 				if m.fate != alive && m.step < r.gathered && !m.early && !s.l.isEarly(rec.Seq) {
 					s.faultf("message %d is stored, its fate is %d since step %d", m.n, m.fate, m.step)
