@@ -124,6 +124,7 @@ func (b *Bridge) build(opts Options, memory *lane.Budget) error {
 			Up:         d.up,
 			Down:       d.down,
 			Marks:      d.down,
+			Refused:    lane.RefusedByCloud,
 			Kept:       kept[dc.Name],
 			Save:       saver(b.spool, dc.Name),
 			MaxPacket:  int(dc.Queue.MaxBytes) + 1<<16, // what does not fit into the queue cannot be relayed

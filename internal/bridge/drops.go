@@ -47,8 +47,10 @@ func (d *drops) tell(log *zap.Logger, device string, counters [2]lane.Counters, 
 
 // remedies say what can be done.
 var remedies = map[lane.Reason]string{
-	lane.QueueFull:  "see on_full, max_messages and max_bytes of queue, and limits.memory",
-	lane.Expired:    "see queue.max_age; MQTT 5 devices set an expiry themselves",
-	lane.TooLarge:   "see limits.max_payload of the cloud, queue.max_bytes, and what the device takes",
-	lane.TopicLimit: "see limits.max_topic_bytes and limits.max_topic_levels of the cloud",
+	lane.QueueFull:      "see on_full, max_messages and max_bytes of queue, and limits.memory",
+	lane.Expired:        "see queue.max_age; MQTT 5 devices set an expiry themselves",
+	lane.TooLarge:       "see limits.max_payload of the cloud, queue.max_bytes, and what the device takes",
+	lane.Damaged:        "a file of state_dir was damaged; see the disk, and the damaged file beside it",
+	lane.RefusedByCloud: "see what the cloud lets this device publish, and the sizes and topics that it takes",
+	lane.TopicLimit:     "see limits.max_topic_bytes and limits.max_topic_levels of the cloud",
 }

@@ -42,21 +42,19 @@ func (l *link) Deliver(d lane.Delivery) {
 	}
 	var id uint16
 	if m.QoS > 0 {
-		var fresh, release bool
+		var release bool
 		s.mu.Lock()
 		// Otherwise the lane has taken the message back, or the device has it and its PUBREL was sent again.
 		ok := s.link == l && !s.out.Received(d.Seq)
 		if ok {
-			id, fresh, ok = s.out.Assign(d.Seq, m.QoS)
-			release = m.QoS == 2 && fresh && s.foreign && !s.out.Wrapped()
+			id, _, ok = s.out.Assign(d.Seq, m.QoS)
+			release = s.out.Doubtful(id)
 		}
 		s.mu.Unlock()
 		if !ok {
 			return
 		}
 		if release {
-			// An earlier process may have left this identifier between PUBREC and PUBREL. The device would take the new
-			// message for that one.
 			l.out = appendAck(l.out, pubrel, id)
 		}
 	}

@@ -32,29 +32,15 @@ func (l *link) publish(pk *packets.Packet) error {
 	s := l.session
 	s.mu.Lock()
 	arrival, token := s.in.Publish(pk.PacketID, h.Dup, &m)
+	s.acknowledgeLocked()
 	s.mu.Unlock()
-	switch arrival {
-	case mqtt.Fresh:
+	if arrival == mqtt.Fresh {
 		if m.QoS == 2 {
 			s.marks.Unmark(pk.PacketID, func() {}) // one that is there is of another message
 		}
 		return l.offer(m, token)
-	case mqtt.Received:
-		l.acknowledge(m.QoS, pk.PacketID)
-	case mqtt.Repeated: // the acknowledgement will follow
 	}
-	return nil
-}
-
-// acknowledge sends what is due for a message of this QoS that was taken care of, if anything.
-func (l *link) acknowledge(qos byte, id uint16) {
-	var b [ackSize]byte
-	switch qos {
-	case 1:
-		l.send(appendAck(b[:0], puback, id))
-	case 2:
-		l.send(appendAck(b[:0], pubrec, id))
-	}
+	return nil // its acknowledgement was sent again, or will follow
 }
 
 // pubrel ends the delivery of a QoS 2 message from the device.

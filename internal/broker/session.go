@@ -10,15 +10,17 @@ import (
 // session is an MQTT session's state (MQTT 3.1.1, 4.1), and the source of the device's messages in the up lane. One
 // that was abandoned has no link any more, and nothing is sent for it.
 type session struct {
-	foreign bool  // it was begun by an earlier process; set once
-	marks   Marks // the device's
+	marks Marks // the device's
 
 	mu      sync.Mutex // protects the following fields
 	link    *link      // nil while the device is away
 	marking bool       // the device is away, and what is settled gets a mark
 	in      mqtt.Inbox
 	out     mqtt.Outbox
-	filters map[string]struct{} // that were granted
+	acks    []byte // memory for acknowledgements
+	// acknowledging says that a goroutine sends acknowledgements.
+	acknowledging bool
+	filters       map[string]struct{} // that were granted
 }
 
 func newSession(m Marks) *session { return &session{marks: m} }
@@ -26,7 +28,7 @@ func newSession(m Marks) *session { return &session{marks: m} }
 // restored returns a session that an earlier process left.
 func restored(k *Kept, m Marks) *session {
 	s := newSession(m)
-	s.foreign = true
+	s.out.Inherit()
 	s.in.Restore(m.Marks())
 	for _, f := range k.Filters {
 		s.subscribed(f)
@@ -37,17 +39,44 @@ func restored(k *Kept, m Marks) *session {
 // Settled implements lane.Source: the message may be acknowledged.
 func (s *session) Settled(t mqtt.Token, o lane.Outcome) {
 	s.mu.Lock()
-	qos := s.in.Settle(t, o == lane.Stored)
-	l := s.link
+	s.in.Settle(t, o == lane.Stored)
 	if s.marking {
 		if m, ok := s.in.Mark(t); ok {
 			s.marks.Mark(m)
 		}
 	}
+	s.acknowledgeLocked()
 	s.mu.Unlock()
-	if l != nil {
-		l.acknowledge(qos, t.ID())
+}
+
+// acknowledgeLocked sends the acknowledgements that are due, unless another goroutine is at it: that one goes on for
+// this call, which keeps them in order. It unlocks mu for that.
+func (s *session) acknowledgeLocked() {
+	if s.acknowledging {
+		return
 	}
+	s.acknowledging = true
+	for s.link != nil {
+		acks := s.acks[:0]
+		for id, qos, ok := s.in.Due(); ok; id, qos, ok = s.in.Due() {
+			kind := byte(puback)
+			if qos == 2 {
+				kind = pubrec
+			}
+			acks = appendAck(acks, kind, id)
+		}
+		if len(acks) == 0 {
+			break
+		}
+		l := s.link
+		s.mu.Unlock()
+		l.send(acks)
+		s.mu.Lock()
+		if s.acks = acks; cap(acks) > keepBuffer {
+			s.acks = nil
+		}
+	}
+	s.acknowledging = false
 }
 
 // Room implements lane.Source: the up lane may take the message that it refused. That is parked with the link, unless

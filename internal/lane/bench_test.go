@@ -1,7 +1,11 @@
 package lane
 
 import (
+	"context"
+	"fmt"
+	"sync"
 	"testing"
+	"time"
 
 	"bridged/internal/mqtt"
 )
@@ -17,12 +21,16 @@ func (*nobody) Flush()                      {}
 
 // BenchmarkRelay is a message's way through a lane whose far side acknowledges at once: Offer, Deliver, Done, Settled.
 func BenchmarkRelay(b *testing.B) {
-	for name, cfg := range map[string]Config{
-		"bare":    {Hold: true},
-		"bounded": {Hold: true, MaxMessages: 1000, MaxBytes: 1 << 20, Budget: NewBudget(64 << 20)},
+	memory := NewBudget(64 << 20)
+	spool := runSpool(b, nullStore{}, memory)
+	bounded := Config{Hold: true, MaxMessages: 1000, MaxBytes: 1 << 20, Budget: memory, SpillAfter: time.Second}
+	for name, l := range map[string]*Lane{
+		"bare":    New(Config{Hold: true}),
+		"bounded": New(bounded),
+		"spool":   spool.Lane(Key{}, bounded),
 	} {
 		b.Run(name, func(b *testing.B) {
-			l, n := New(cfg), new(nobody)
+			n := new(nobody)
 			r := l.Attach(n, Window{Messages: 20, Bytes: 1 << 20})
 			r.Start()
 			m := message(1, 100)
@@ -32,6 +40,90 @@ func BenchmarkRelay(b *testing.B) {
 				r.Done(n.seq)
 			}
 		})
+	}
+}
+
+// nullStore forgets everything.
+type nullStore struct{}
+
+func (nullStore) Load() (Contents, error)                                    { return Contents{}, nil }
+func (nullStore) Commit(*Batch) error                                        { return nil }
+func (nullStore) Read(Key, uint64, uint64, int, int64) (r []Record, _ error) { return r, nil }
+func (nullStore) Maintain() error                                            { return nil }
+
+// runSpool has a spool at work until the test ends.
+func runSpool(tb testing.TB, store Store, memory *Budget) *Spool {
+	tb.Helper()
+	spool, err := NewSpool(SpoolConfig{Store: store, Memory: memory, Limit: plenty})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- spool.Run(ctx) }()
+	tb.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			tb.Error(err)
+		}
+	})
+	return spool
+}
+
+// BenchmarkSpill stores messages that are offered while the far side is away, and drains them, with a store that costs
+// next to nothing.
+func BenchmarkSpill(b *testing.B) {
+	const backlog = 10_000
+	for _, lanes := range []int{1, 10, 100} {
+		b.Run(fmt.Sprintf("lanes=%d", lanes), func(b *testing.B) {
+			store := newFakeStore()
+			store.unchecked = true
+			spool := runSpool(b, store, nil)
+			var all []*Lane
+			for i := range lanes {
+				all = append(all, spool.Lane(Key{Device: fmt.Sprint(i)}, Config{Hold: true, Away: true}))
+			}
+			m, n := message(1, 100), new(nobody)
+			b.ReportAllocs()
+			for b.Loop() {
+				for i := range backlog {
+					all[i%lanes].Offer(m, n, 1)
+				}
+				if err := spool.Flush(context.Background()); err != nil {
+					b.Fatal(err)
+				}
+				for _, l := range all {
+					drain(l)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/backlog, "ns/message")
+		})
+	}
+}
+
+// drain delivers what a lane holds.
+func drain(l *Lane) {
+	d := &drainer{done: make(chan struct{})}
+	d.r = l.Attach(d, Window{Messages: 20})
+	d.r.Start()
+	<-d.done
+	d.r.Detach(true)
+}
+
+// drainer acknowledges what it gets at once.
+type drainer struct {
+	r    *Reader
+	done chan struct{}
+	once sync.Once
+}
+
+func (*drainer) Ready() bool { return true }
+
+func (d *drainer) Deliver(m Delivery) { d.r.Done(m.Seq) }
+
+func (d *drainer) Flush() {
+	if d.r.l.Empty() {
+		d.once.Do(func() { close(d.done) })
 	}
 }
 

@@ -25,13 +25,15 @@ const (
 	QoS0Away
 	// Damaged is a stored message that cannot be read any more.
 	Damaged
+	// RefusedByCloud is a message that the cloud answers by closing the connection, each time.
+	RefusedByCloud
 
 	reasons // stores keep the numbers: new ones go before this
 )
 
 var reasonNames = [reasons]string{
 	"", "queue_full", "expired", "too_large", "topic_limit", "no_session", "session_ended", "qos0_away",
-	"damaged",
+	"damaged", "refused_by_cloud",
 }
 
 // String is the reason's name in logs, metrics and the status.

@@ -75,7 +75,8 @@ func (l *Lane) awayLocked() {
 	}
 }
 
-// tick has what is due stored. pressed says that memory is getting short, short that it is, tidy that deletions are due.
+// tick has what is due stored. pressed says that memory is getting short, short that it is, tidy that deletions are
+// due.
 func (l *Lane) tick(now time.Time, pressed, short, tidy bool) {
 	if !l.unsaved.Load() && !short {
 		return
@@ -101,8 +102,8 @@ func (l *Lane) tick(now time.Time, pressed, short, tidy bool) {
 	l.unlockAndCall()
 }
 
-// collectLocked gathers what is to be committed, of about quota bytes. ok is false if there is nothing. Afterwards either
-// committed or failed is called. In the end it includes a ledger that has changed.
+// collectLocked gathers what is to be committed, of about quota bytes. ok is false if there is nothing. Afterwards
+// either committed or failed is called. In the end it includes a ledger that has changed.
 func (l *Lane) collectLocked(quota int64, end bool) (c Change, size int64, ok bool) {
 	d := &l.disk
 	d.wanted = false
@@ -137,8 +138,8 @@ func (l *Lane) collectLocked(quota int64, end bool) (c Change, size int64, ok bo
 	return c, size, true
 }
 
-// doubtfulLocked adds to what is to be deleted the messages that do not fit any more, though an attempt to store them that
-// failed may have succeeded: the store must have nothing behind State.Next.
+// doubtfulLocked adds to what is to be deleted the messages that do not fit any more, though an attempt to store them
+// that failed may have succeeded: the store must have nothing behind State.Next.
 func (l *Lane) doubtfulLocked(finished []uint64, end uint64) []uint64 {
 	finished = finished[:len(finished):len(finished)]
 	for i := l.q.index(end); i < l.q.n; i++ {

@@ -15,16 +15,16 @@
 //
 // # On disk
 //
-// Lanes of a Spool share a Store. A message stays in memory, and nothing is written, as long as the far side acknowledges
-// within Config.SpillAfter. Otherwise, and at once while the far side is known to be away, the lane asks the spool to
-// store everything that is not on disk yet, in order. The spool's writer gathers what all lanes have, commits it with one
-// sync, and then, not before, the sources are told. What is on disk and not needed soon leaves memory; it makes up the
-// gap, which is read in pieces as the lane drains. So each live message before disk.saved is on disk, none behind it is,
-// and order never is a merge. Deletions are lazy: they go with some later commit, and a crash repeats what they would
-// have deleted.
+// Lanes of a Spool share a Store. A message stays in memory, and nothing is written, as long as the far side
+// acknowledges within Config.SpillAfter. Otherwise, and at once while the far side is known to be away, the lane asks
+// the spool to store everything that is not on disk yet, in order. The spool's writer gathers what all lanes have,
+// commits it with one sync, and then, not before, the sources are told. What is on disk and not needed soon leaves
+// memory; it makes up the gap, which is read in pieces as the lane drains. So each live message before disk.saved is on
+// disk, none behind it is, and order never is a merge. Deletions are lazy: they go with some later commit, and a crash
+// repeats what they would have deleted.
 //
-// Each commit carries the lane's ledger as of that moment, counting only what is stored, so that after a crash it is true
-// for what is left.
+// Each commit carries the lane's ledger as of that moment, counting only what is stored, so that after a crash it is
+// true for what is left.
 //
 // When the store fails nothing is settled that is not on disk; lanes go on in memory up to their bounds, and the spool
 // tries again until it works.

@@ -26,8 +26,8 @@ const (
 
 func (g *gap) holds(seq uint64) bool { return g.count > 0 && seq >= g.lo && seq < g.hi }
 
-// doneLocked takes note of a message that was delivered on an earlier connection and is acknowledged (or dropped, if there
-// is a reason) only now that it is on disk only. It is not to be delivered again.
+// doneLocked takes note of a message that was delivered on an earlier connection and is acknowledged (or dropped, if
+// there is a reason) only now that it is on disk only. It is not to be delivered again.
 func (g *gap) doneLocked(seq uint64, reason Reason) {
 	if g.early == nil {
 		g.early = make(map[uint64]Reason)
@@ -240,8 +240,8 @@ func (l *Lane) loaded(p piece, records []Record, err error) {
 	}
 }
 
-// insertLocked takes as many records as there is memory for, but at least one if there is nothing else to be delivered. It
-// returns whether the gap has become smaller.
+// insertLocked takes as many records as there is memory for, but at least one if there is nothing else to be delivered.
+// It returns whether the gap has become smaller.
 func (l *Lane) insertLocked(p piece, records []Record) bool {
 	g := &l.gap
 	at := l.frontLocked()

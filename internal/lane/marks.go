@@ -35,7 +35,8 @@ func (m *marks) add(mark mqtt.Mark) {
 	if m.put == nil {
 		m.put = make(map[uint16]mqtt.Mark)
 	}
-	m.have[mark.ID] = m.have[mark.ID] // as it was, or not on disk
+	stored := m.have[mark.ID]
+	m.have[mark.ID] = stored // which another one of this identifier may be
 	m.put[mark.ID] = mark
 }
 

@@ -1,6 +1,7 @@
 package lane
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -67,6 +68,74 @@ func checkRingSearch(t *testing.T, r *ring, want []uint64, rng *rand.Rand) {
 			t.Fatalf("find(%d) = %+v, holds %v", seq, e, want)
 		}
 	}
+}
+
+// TestRingGap compares a ring that entries are cut out of and put back into with a slice.
+func TestRingGap(t *testing.T) {
+	for range 30 {
+		seed := rand.Uint64()
+		rng := rand.New(rand.NewPCG(seed, 0))
+		r := ring{next: 1}
+		var want, away []uint64 // what it holds, and what was cut out and is not behind where it goes
+		at := 0                 // where the latter goes
+		for range 300 {
+			switch n := rng.IntN(100); {
+			case n < 50:
+				want = append(want, r.end())
+				r.push(entry{token: mqtt.Token(r.end())})
+			case n < 65 && len(want) > 0:
+				r.pop()
+				want = want[1:]
+				at = max(0, at-1)
+			case n < 80: // at the beginning or the end of what is away, if there is any
+				i := rng.IntN(len(want) + 1)
+				if len(away) > 0 {
+					i = at
+				}
+				j := i + rng.IntN(len(want)-i+1)
+				if rng.IntN(2) == 0 && len(away) > 0 {
+					i, j = rng.IntN(at+1), at
+					away = slices.Concat(want[i:j], away)
+				} else {
+					away = slices.Concat(away, want[i:j])
+				}
+				r.cut(i, j)
+				want, at = slices.Concat(want[:i], want[j:]), i
+			case len(away) > 0:
+				k := 1 + rng.IntN(len(away))
+				entries := make([]entry, k)
+				for i, seq := range away[:k] {
+					entries[i] = entry{seq: seq, token: mqtt.Token(seq)}
+				}
+				r.insert(at, entries)
+				want = slices.Insert(want, at, away[:k]...)
+				away, at = away[k:], at+k
+			}
+			if err := checkRing(&r, want); err != nil {
+				t.Fatalf("seed %#x: %v", seed, err)
+			}
+			checkRingSearch(t, &r, want, rng)
+		}
+	}
+}
+
+// checkRing looks at the ring's places: none that is free keeps anything.
+func checkRing(r *ring, want []uint64) error {
+	if r.n != len(want) {
+		return fmt.Errorf("%d entries, want %v", r.n, want)
+	}
+	for i := range r.buf {
+		switch e := r.at(i); {
+		case i < len(want) && (e.seq != want[i] || e.token != mqtt.Token(want[i])):
+			return fmt.Errorf("%d at %d, want %v", e.seq, i, want)
+		case i >= len(want) && (e.seq != 0 || e.token != 0):
+			return fmt.Errorf("%d is kept in a free place", e.seq)
+		}
+	}
+	if n := len(r.buf); n&(n-1) != 0 || n > ringKeep && n > 8*max(r.n, 8) {
+		return fmt.Errorf("%d places for %d entries", n, r.n)
+	}
+	return nil
 }
 
 // places is how many entries a lane has memory for.

@@ -22,8 +22,8 @@ type SpoolConfig struct {
 	OnFault func(error)
 }
 
-// Spool moves messages of many lanes to a store and back. One goroutine writes, and gathers what all lanes have for it in
-// one commit; another one reads. Lanes ask for both without waiting.
+// Spool moves messages of many lanes to a store and back. One goroutine writes, and gathers what all lanes have for it
+// in one commit; another one reads. Lanes ask for both without waiting.
 type Spool struct {
 	cfg     SpoolConfig
 	disk    *Budget
@@ -138,8 +138,8 @@ func (s *Spool) Unclaimed() []Saved {
 // Notes returns the notes that were stored when the spool was made.
 func (s *Spool) Notes() map[string][]byte { return s.held }
 
-// Note stores a named value, or deletes it if it is nil, and calls done, which may be nil, once that is on disk. It does
-// not wait.
+// Note stores a named value, or deletes it if it is nil, and calls done, which may be nil, once that is on disk. It
+// does not wait.
 func (s *Spool) Note(name string, value []byte, done func()) {
 	s.mu.Lock()
 	s.notes = append(s.notes, note{Note{name, value}, done})

@@ -42,7 +42,7 @@ func newRig(t *testing.T, store *fakeStore, memory, disk int64) *rig {
 	t.Helper()
 	r := &rig{t: t, store: store, memory: NewBudget(cmp.Or(memory, plenty))}
 	var err error
-	r.spool, err = NewSpool(SpoolConfig{Store: store, Memory: r.memory, Limit: cmp.Or(disk, plenty), OnFault: func(err error) {
+	onFault := func(err error) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if err == nil {
@@ -50,7 +50,10 @@ func newRig(t *testing.T, store *fakeStore, memory, disk int64) *rig {
 		} else {
 			r.faults = append(r.faults, err.Error())
 		}
-	}})
+	}
+	r.spool, err = NewSpool(SpoolConfig{
+		Store: store, Memory: r.memory, Limit: cmp.Or(disk, plenty), OnFault: onFault,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -101,8 +101,8 @@ func (s *spoolLane) expired(m *spoolMessage) bool {
 		!m.m.Expires.IsZero() && !time.Now().Before(m.m.Expires)
 }
 
-// checkOrderLocked looks for messages that were passed by: what the connection got and has not acknowledged comes before
-// everything else.
+// checkOrderLocked looks for messages that were passed by: what the connection got and has not acknowledged comes
+// before everything else.
 func (s *spoolLane) checkOrderLocked(live []int) error {
 	if s.conn == nil {
 		return nil
@@ -132,7 +132,8 @@ func (s *spoolLane) checkStuckLocked(live []int) error {
 	if !s.run.healthy(2 * time.Second) {
 		return nil
 	}
-	if e := l.unsavedLocked(); e != nil && time.Since(s.run.faulty) > time.Second && time.Since(l.epoch)-e.at > l.cfg.SpillAfter+time.Second {
+	e, works := l.unsavedLocked(), time.Since(s.run.faulty) > time.Second
+	if e != nil && works && time.Since(l.epoch)-e.at > l.cfg.SpillAfter+time.Second {
 		return fmt.Errorf("message %d is not stored, %d bytes are", e.seq, s.run.spool.disk.Used())
 	}
 	room := s.cfg.Budget.roomy() || l.live == l.gap.count

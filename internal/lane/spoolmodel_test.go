@@ -195,7 +195,8 @@ func (c *spoolConn) Deliver(d Delivery) {
 		s.faultf("message %d was %+v, delivered was %+v", n, m.m, d.Message)
 	case !m.m.Expires.IsZero() && !m.m.Expires.Equal(d.Message.Expires):
 		s.faultf("message %d expires at %v, delivered with %v", n, m.m.Expires, d.Message.Expires)
-	case s.cfg.Always && m.m.QoS > 0 && m.told == 0 && s.run.healthy(time.Second) && s.run.disk == plenty && s.l.unsettled(d.Seq):
+	case s.cfg.Always && m.m.QoS > 0 && m.told == 0 && s.l.unsettled(d.Seq) &&
+		s.run.healthy(time.Second) && s.run.disk == plenty:
 		s.faultf("message %d was delivered before it was stored", n)
 	}
 	c.last = n

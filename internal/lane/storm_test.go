@@ -17,6 +17,7 @@ type stormLane struct {
 	t     *testing.T
 	l     *Lane
 	total int
+	store *fakeStore // nil if there is none
 	room  chan struct{}
 
 	solo    solo
@@ -59,6 +60,8 @@ func (s *stormLane) Settled(t mqtt.Token, o Outcome) {
 		s.fault("message %d was settled after %d", n, s.told)
 	case o == Delivered && !s.done[n]:
 		s.fault("message %d was settled before it was acknowledged", n)
+	case o == Stored && !s.done[n] && s.l.cfg.OnFull != DropOldest && !s.store.holds(s.l.key, n):
+		s.fault("message %d was settled before it was stored", n)
 	}
 	s.outcome[n], s.told = o, n
 }
@@ -274,16 +277,26 @@ func (s *stormLane) check() {
 		switch s.outcome[n] {
 		case 0:
 			s.t.Fatalf("message %d was never settled", n)
-		case Delivered:
+		case Delivered, Stored:
 			delivered++
+			if s.l.cfg.OnFull == DropOldest && s.outcome[n] == Stored {
+				continue // perhaps it was dropped later
+			}
+			if !s.done[n] {
+				s.t.Fatalf("message %d was settled, and did not arrive", n)
+			}
 			if how, ok := s.skipped[n]; ok {
-				s.t.Fatalf("message %d was passed by: %s", n, how)
+				s.t.Fatalf("message %d was passed by: %s, policy %d, outcome %d", n, how, s.l.cfg.OnFull, s.outcome[n])
 			}
 		case Dropped:
 			dropped++
 		}
 	}
-	if delivered == 0 || s.l.cfg.OnFull == Block && dropped > 0 || s.l.cfg.OnFull != Block && dropped == 0 {
+	if s.l.cfg.OnFull == DropOldest {
+		dropped = int(c.Dropped[QueueFull])
+	}
+	policy := s.l.cfg.OnFull
+	if delivered == 0 && policy != DropNewest || policy == Block && dropped > 0 || policy != Block && dropped == 0 {
 		s.t.Errorf("%d delivered and %d dropped with policy %d", delivered, dropped, s.l.cfg.OnFull)
 	}
 	if n := places(s.l); n > ringKeep {

@@ -8,8 +8,13 @@ import (
 // Inbox is the receiver's half of a session's state: the packet identifiers of QoS 1 and 2 messages that came in and
 // are not done with. It belongs to the session, not to a connection, so that a message repeated after a reconnect is
 // recognised. The zero value is ready to use.
+//
+// Acknowledgements leave in the order in which the messages came on the connection (MQTT 3.1.1, 4.6), which is not always
+// the order in which they are settled: one that is repeated after a reconnect may have been settled long before.
 type Inbox struct {
 	entries   map[uint16]inEntry
+	order     []Token // that came on this connection; those from head on are not acknowledged on it
+	head      int
 	releasing map[uint16]Token // PUBREL came on this connection, and PUBCOMP was not sent
 	serial    uint64
 }
@@ -25,7 +30,8 @@ type inEntry struct {
 	token   Token
 	sum     uint64 // of topic and payload
 	qos     byte
-	settled bool // QoS 2: PUBREC is due, and PUBREL awaited; QoS 1: only while away
+	settled bool // it was taken care of; with QoS 2 PUBREL is awaited once it is acknowledged
+	queued  bool // it is in order
 	away    bool // the connection it came on is gone, and it was not repeated since
 	marked  bool // there is a Mark of it
 	bare    bool // made of a Mark: the topic's half of sum is not known
@@ -50,7 +56,7 @@ const (
 	Fresh Arrival = iota
 	// Repeated is one that was offered and is not settled yet: its acknowledgement will follow, do not offer it again.
 	Repeated
-	// Received is one that was offered and settled: acknowledge it (PUBACK, PUBREC) again, do not offer it.
+	// Received is one that was offered and settled: do not offer it. An acknowledgement (PUBACK, PUBREC) is due again.
 	Received
 )
 
@@ -80,20 +86,69 @@ func (in *Inbox) Publish(id uint16, dup bool, m *Message) (Arrival, Token) {
 	e := inEntry{qos: m.QoS, token: Token(in.serial<<16 | uint64(id)), sum: contentSum(m)}
 	if old, ok := in.entries[id]; ok && old.repeats(&e, dup) {
 		old.away, old.bare, old.sum = false, false, e.sum
+		in.enqueue(id, old)
 		if !old.settled {
-			in.entries[id] = old
 			return Repeated, old.token
 		}
-		in.keepReceived(id, old)
 		return Received, old.token
 	}
 	if in.entries == nil {
 		in.entries = make(map[uint16]inEntry)
 	}
-	in.entries[id] = e
+	in.enqueue(id, e)
 	delete(in.releasing, id) // the sender does not wait for PUBCOMP any more
 	return Fresh, e.token
 }
+
+// enqueue records an entry, and that it is to be acknowledged after those that came before.
+func (in *Inbox) enqueue(id uint16, e inEntry) {
+	if !e.queued {
+		e.queued = true
+		in.order = append(in.order, e.token)
+	}
+	in.entries[id] = e
+}
+
+// Due returns the next acknowledgement that is to be sent, if there is one: PUBACK for QoS 1, after which the identifier
+// is free again, and PUBREC for QoS 2. It is called after Publish and Settle until there is none.
+func (in *Inbox) Due() (id uint16, qos byte, ok bool) {
+	for in.head < len(in.order) {
+		t := in.order[in.head]
+		e := in.entries[t.ID()]
+		known := e.token == t // otherwise it was forgotten, or replaced by another message
+		if known && !e.settled {
+			return 0, 0, false
+		}
+		in.advance()
+		if !known {
+			continue
+		}
+		e.queued = false
+		if e.qos == 1 {
+			delete(in.entries, t.ID())
+		} else {
+			in.entries[t.ID()] = e
+		}
+		return t.ID(), e.qos, true
+	}
+	return 0, 0, false
+}
+
+// advance takes the first token out of order.
+func (in *Inbox) advance() {
+	in.head++
+	switch n := len(in.order); {
+	case in.head == n && n > keepOrder:
+		in.order, in.head = nil, 0
+	case in.head == n:
+		in.order, in.head = in.order[:0], 0
+	case in.head > keepOrder && in.head > n/2:
+		in.order, in.head = append(in.order[:0], in.order[in.head:]...), 0
+	}
+}
+
+// keepOrder is for how many tokens memory stays allocated.
+const keepOrder = 64
 
 // contentSum has the topic's checksum above the payload's.
 func contentSum(m *Message) uint64 {
@@ -108,40 +163,25 @@ func (in *Inbox) Forget(t Token) {
 	}
 }
 
-// Settle records that a message was taken care of and returns its QoS: 1, PUBACK is due and the identifier is free
-// again; 2, PUBREC is due; 0, nothing is to be sent: the session does not know it any more, or its connection is
-// gone. stored says that it is on disk, and with it a Mark if its QoS is 2.
-func (in *Inbox) Settle(t Token, stored bool) byte {
+// Settle records that a message was taken care of: acknowledgements may be Due. stored says that it is on disk, and with
+// it a Mark if its QoS is 2.
+func (in *Inbox) Settle(t Token, stored bool) {
 	e, ok := in.entries[t.ID()]
 	if !ok || e.token != t {
-		return 0
+		return // the session does not know it any more
 	}
 	e.settled, e.marked = true, stored
-	if e.away {
-		in.entries[t.ID()] = e // acknowledged when it is repeated
-		return 0
-	}
-	in.keepReceived(t.ID(), e)
-	return e.qos
-}
-
-// keepReceived keeps an acknowledged message until PUBREL; one of QoS 1 is done with.
-func (in *Inbox) keepReceived(id uint16, e inEntry) {
-	if e.qos == 1 {
-		delete(in.entries, id)
-	} else {
-		in.entries[id] = e
-	}
+	in.entries[t.ID()] = e
 }
 
 // Disconnected records that the connection is gone while the session goes on: what is settled from now on is
 // acknowledged when the sender repeats it on its next connection, and not before. The same holds for PUBREL.
 func (in *Inbox) Disconnected() {
 	for id, e := range in.entries {
-		e.away = true
+		e.away, e.queued = true, false
 		in.entries[id] = e
 	}
-	in.releasing = nil
+	in.order, in.head, in.releasing = nil, 0, nil
 }
 
 // Release handles PUBREL. PUBCOMP is due, whether or not the identifier was known, but not before its Mark is gone from
@@ -209,4 +249,4 @@ func (in *Inbox) Unmarked() (marks []Mark) {
 func (in *Inbox) Len() int { return len(in.entries) }
 
 // Reset forgets everything, as the end of a session does.
-func (in *Inbox) Reset() { in.entries, in.releasing = nil, nil }
+func (in *Inbox) Reset() { *in = Inbox{serial: in.serial} }

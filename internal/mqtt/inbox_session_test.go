@@ -81,6 +81,8 @@ type sessionSim struct {
 	lastID   uint16
 
 	up, down []simPacket // the connection
+	arrivals []uint16    // PUBLISHes on it
+	acks     []uint16    // PUBACKs and PUBRECs on it
 	in       Inbox
 	offers   []offer // not settled
 	acked    int
@@ -161,10 +163,9 @@ func (s *sessionSim) store() {
 				s.unmarking[i].stale = u.stale || u.t.ID() == o.m.id
 			}
 		}
-		if qos := s.in.Settle(o.t, true); qos > 0 {
-			s.down = append(s.down, simPacket{kind: ackKind[qos], id: o.t.ID()})
-		}
+		s.in.Settle(o.t, true)
 	}
+	s.acknowledge()
 	s.offers = nil
 }
 
@@ -224,7 +225,7 @@ func (s *sessionSim) publish() {
 
 // reconnect loses what is on the way and sends again what is unacknowledged (4.4).
 func (s *sessionSim) reconnect() {
-	s.up, s.down = nil, nil
+	s.up, s.down, s.arrivals, s.acks = nil, nil, nil, nil
 	s.in.Disconnected()
 	for _, id := range s.released {
 		s.up = append(s.up, simPacket{kind: "pubrel", id: id})
@@ -263,7 +264,11 @@ func (s *sessionSim) receive() error {
 		if p.m.offered == 0 {
 			s.recognised++
 		}
-		s.down = append(s.down, simPacket{kind: ackKind[p.m.QoS], id: p.id})
+	}
+	s.arrivals = append(s.arrivals, p.id)
+	s.acknowledge()
+	if !s.inOrder() {
+		return fmt.Errorf("of %v the acknowledgements came as %v", s.arrivals, s.acks)
 	}
 	return nil
 }
@@ -278,10 +283,30 @@ func (s *sessionSim) settle() error {
 	o := s.offers[i]
 	s.offers = slices.Delete(s.offers, i, i+1)
 	o.m.settled, o.m.done = true, true
-	if qos := s.in.Settle(o.t, false); qos > 0 {
-		s.down = append(s.down, simPacket{kind: ackKind[qos], id: o.t.ID()})
-	}
+	s.in.Settle(o.t, false)
+	s.acknowledge()
 	return nil
+}
+
+// acknowledge sends what is due.
+func (s *sessionSim) acknowledge() {
+	for id, qos, ok := s.in.Due(); ok; id, qos, ok = s.in.Due() {
+		s.down = append(s.down, simPacket{kind: ackKind[qos], id: id})
+		s.acks = append(s.acks, id)
+	}
+}
+
+// inOrder says whether the acknowledgements of a connection came in the order of the messages.
+func (s *sessionSim) inOrder() bool {
+	arrivals := s.arrivals
+	for _, id := range s.acks {
+		i := slices.Index(arrivals, id)
+		if i < 0 {
+			return false
+		}
+		arrivals = arrivals[i+1:]
+	}
+	return true
 }
 
 // acknowledged is the sender handling an acknowledgement.

@@ -1,6 +1,9 @@
 package mqtt
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
 func q1(payload string) *Message { return &Message{Topic: "t", Payload: []byte(payload), QoS: 1} }
 func q2(payload string) *Message { return &Message{Topic: "t", Payload: []byte(payload), QoS: 2} }
@@ -57,8 +60,8 @@ func TestInbox(t *testing.T) {
 			{do: "disconnected", len: 2},
 			{do: "publish", id: 1, dup: true, m: q1("a"), as: "a", want: Repeated, len: 2},
 			{do: "settle", as: "b", want: 0, len: 2},
-			{do: "publish", id: 2, dup: true, m: q1("b"), as: "b", want: Received, len: 1},
-			{do: "settle", as: "a", want: 1, len: 0},
+			{do: "publish", id: 2, dup: true, m: q1("b"), as: "b", want: Received, len: 2},
+			{do: "settle", as: "a", want: 11, len: 0},
 		},
 		"QoS 1 identifier used again without DUP": {
 			{do: "publish", id: 1, m: q1("a"), as: "a", want: Fresh, len: 1},
@@ -261,11 +264,16 @@ func (s *step) run(t *testing.T, in *Inbox, tokens map[string]Token) any {
 			t.Fatalf("another token for message %q", s.as)
 		}
 		tokens[s.as] = token
+		if got := acknowledged(in); arrival != Received && got > 0 {
+			t.Fatalf("publish of %q is %v, and acknowledged %d", s.as, arrival, got)
+		}
 		return arrival
 	case "settle":
-		return int(in.Settle(tokens[s.as], false))
+		in.Settle(tokens[s.as], false)
+		return acknowledged(in)
 	case "store":
-		return int(in.Settle(tokens[s.as], true))
+		in.Settle(tokens[s.as], true)
+		return acknowledged(in)
 	case "release":
 		token := in.Release(s.id)
 		if token.ID() != s.id {
@@ -296,15 +304,74 @@ func (s *step) run(t *testing.T, in *Inbox, tokens map[string]Token) any {
 	return nil
 }
 
+// acknowledged are the QoS of the acknowledgements that are due, a digit each.
+func acknowledged(in *Inbox) (digits int) {
+	for _, qos, ok := in.Due(); ok; _, qos, ok = in.Due() {
+		digits = 10*digits + int(qos)
+	}
+	return digits
+}
+
+// TestInboxOrder has messages settled in another order than that in which they came on the connection.
+func TestInboxOrder(t *testing.T) {
+	var in Inbox
+	due := func(want ...uint16) {
+		t.Helper()
+		var got []uint16
+		for id, _, ok := in.Due(); ok; id, _, ok = in.Due() {
+			got = append(got, id)
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("acknowledged %v, want %v", got, want)
+		}
+	}
+	_, lost := in.Publish(1, false, q1("a"))
+	_, b := in.Publish(2, false, q1("b"))
+	_, c := in.Publish(3, false, q2("c"))
+	in.Settle(lost, false)
+	due(1) // and lost with the connection
+	in.Disconnected()
+	in.Settle(b, false)
+	due()
+	arrival, again := in.Publish(1, true, q1("a"))
+	if arrival != Fresh {
+		t.Fatalf("a message whose acknowledgement was lost is %v", arrival)
+	}
+	if arrival, _ := in.Publish(2, true, q1("b")); arrival != Received {
+		t.Fatalf("a message that was settled while away is %v", arrival)
+	}
+	in.Publish(3, true, q2("c"))
+	in.Settle(c, false)
+	due() // the first is not settled
+	_, d := in.Publish(4, false, q1("d"))
+	in.Settle(again, false)
+	due(1, 2, 3)
+	in.Settle(d, false)
+	due(4)
+	in.Publish(5, false, q1("e"))
+	in.Publish(5, false, q1("another")) // the sender has forgotten the one before
+	_, f := in.Publish(6, false, q1("f"))
+	in.Settle(f, false)
+	due()
+	_, h := in.Publish(5, false, q1("yet another"))
+	in.Settle(h, false)
+	due(6, 5)
+	if in.Len() != 1 {
+		t.Errorf("%d identifiers are in use, want that of the QoS 2 message", in.Len())
+	}
+}
+
 // TestInboxZeroToken makes sure that a source without a token cannot acknowledge anything.
 func TestInboxZeroToken(t *testing.T) {
 	var in Inbox
 	in.Forget(0)
-	if got := in.Settle(0, false); got != 0 {
-		t.Errorf("Settle(0) = %d on an empty Inbox", got)
+	in.Settle(0, false)
+	if got := acknowledged(&in); got != 0 {
+		t.Errorf("Settle(0) acknowledged %d on an empty Inbox", got)
 	}
 	_, token := in.Publish(0, false, q1("a"))
-	if got := in.Settle(0, false); got != 0 || token == 0 {
-		t.Errorf("Settle(0) = %d, the token of identifier 0 is %d", got, token)
+	in.Settle(0, false)
+	if got := acknowledged(&in); got != 0 || token == 0 {
+		t.Errorf("Settle(0) acknowledged %d, the token of identifier 0 is %d", got, token)
 	}
 }

@@ -16,8 +16,10 @@ type Outbox struct {
 	released []uint16            // QoS 2: PUBREC came, PUBREL was sent, PUBCOMP is awaited; in that order
 	again    []uint64            // sequence numbers that are to come again, in order; see Disconnected
 	orphans  []uint16            // QoS 2: passed over on this connection; see Disconnected
+	doubts   map[uint16]struct{} // identifiers that the receiver may hold for a message of an earlier process
 	last     uint16
 	wrapped  bool
+	inherits bool
 }
 
 type outEntry struct {
@@ -37,6 +39,17 @@ func (o *Outbox) Assign(seq uint64, qos byte) (id uint16, fresh, ok bool) {
 		o.ids[seq] = outEntry{id, qos}
 	}
 	return id, true, ok
+}
+
+// Inherit records that the session was begun by an earlier process, which may have left identifiers between PUBREC and
+// PUBREL. The receiver would take a new message under one of them for a repetition, and it would be lost.
+func (o *Outbox) Inherit() { o.inherits = true }
+
+// Doubtful says whether that can be so of a message's identifier: then PUBREL is to be sent ahead of each PUBLISH, until
+// one of the two is answered.
+func (o *Outbox) Doubtful(id uint16) bool {
+	_, doubtful := o.doubts[id]
+	return doubtful
 }
 
 // Disconnected records that the connection is gone while the session goes on. On the next one the messages come
@@ -102,13 +115,16 @@ func (o *Outbox) take(seq uint64) (id uint16, ok bool) {
 		}
 		if _, used := o.entries[o.last]; !used {
 			o.entries[o.last] = seq
+			if o.inherits && !o.wrapped && seq != reserved {
+				if o.doubts == nil {
+					o.doubts = make(map[uint16]struct{})
+				}
+				o.doubts[o.last] = struct{}{}
+			}
 			return o.last, true
 		}
 	}
 }
-
-// Wrapped says whether every identifier has been used at least once.
-func (o *Outbox) Wrapped() bool { return o.wrapped }
 
 // Ack handles PUBACK, or PUBREC with an error code: the message is done with, its identifier free.
 func (o *Outbox) Ack(id uint16) (seq uint64, ok bool) {
@@ -118,6 +134,7 @@ func (o *Outbox) Ack(id uint16) (seq uint64, ok bool) {
 	}
 	delete(o.entries, id)
 	delete(o.ids, seq)
+	delete(o.doubts, id) // PUBREL came before what is answered
 	return seq, true
 }
 
@@ -145,6 +162,7 @@ func (o *Outbox) Received(seq uint64) bool {
 // Complete handles PUBCOMP: the message is done with. Until then the receiver may not have passed it on, and loses it
 // if its session, or ours, is lost.
 func (o *Outbox) Complete(id uint16) (seq uint64, ok bool) {
+	delete(o.doubts, id)
 	if o.entries[id] != released {
 		return 0, false
 	}

@@ -55,7 +55,7 @@ func (m *outboxModel) check(o *Outbox) error {
 	if got := o.InFlight(); got != flying {
 		return fmt.Errorf("%d identifiers are in flight, want %d", got, flying)
 	}
-	if o.Wrapped() && len(m.ever) < 65535 {
+	if o.wrapped && len(m.ever) < 65535 {
 		return fmt.Errorf("wrapped after %d identifiers", len(m.ever))
 	}
 	return nil
@@ -256,14 +256,14 @@ func TestOutboxWrapsAround(t *testing.T) {
 		if !ok || id == 0 || id == first || id == reserved || id == received {
 			t.Fatalf("message %d has identifier %d, %v", seq, id, ok)
 		}
-		if used := seq - 10 + 4 + 1; o.Wrapped() != (used > 65535) {
-			t.Fatalf("Wrapped() = %v after %d identifiers", o.Wrapped(), used)
+		if used := seq - 10 + 4 + 1; o.wrapped != (used > 65535) {
+			t.Fatalf("wrapped = %v after %d identifiers", o.wrapped, used)
 		}
 		o.Ack(id)
 	}
 	o.Reset()
-	if !o.Wrapped() {
-		t.Error("Wrapped was forgotten: the far side may still know identifiers of another session")
+	if !o.wrapped {
+		t.Error("it was forgotten that all were used")
 	}
 	if id, _, _ := o.Assign(1, 1); id == first {
 		t.Error("identifiers begin anew after Reset")
@@ -317,7 +317,7 @@ func TestOutboxZeroValue(t *testing.T) {
 	if _, ok := o.Receive(0); ok {
 		t.Error("Receive knows identifier 0")
 	}
-	if o.Len() != 0 || len(o.Released()) != 0 || o.Wrapped() {
+	if o.Len() != 0 || len(o.Released()) != 0 || o.wrapped {
 		t.Errorf("not empty: %d in use, released %v", o.Len(), o.Released())
 	}
 }
@@ -396,5 +396,45 @@ func TestOutboxPassedOverAndCompleted(t *testing.T) {
 	o.Disconnected()
 	if o.Len() != 0 || len(o.Released()) != 0 {
 		t.Errorf("%d identifiers in use, released %v", o.Len(), o.Released())
+	}
+}
+
+// TestOutboxDoubtful has a session of an earlier process, whose receiver may hold identifiers that wait for PUBREL.
+func TestOutboxDoubtful(t *testing.T) {
+	var o Outbox
+	own, _, _ := o.Assign(1, 2)
+	if o.Doubtful(own) {
+		t.Error("an identifier of an own session is in doubt")
+	}
+	o.Ack(own)
+	o.Inherit()
+	reserved, _ := o.Reserve()
+	if o.Doubtful(reserved) {
+		t.Error("an identifier without a message is in doubt")
+	}
+	answers := map[string]func(id uint16){
+		"PUBACK":           func(id uint16) { o.Ack(id) },
+		"PUBREC":           func(id uint16) { o.Receive(id) },
+		"PUBCOMP, of ours": func(id uint16) { o.Complete(id) },
+	}
+	seq := uint64(1)
+	for name, answer := range answers {
+		seq++
+		id, _, _ := o.Assign(seq, 2)
+		if !o.Doubtful(id) {
+			t.Fatalf("%s: a new identifier is not in doubt", name)
+		}
+		o.Disconnected() // PUBREL may be lost with the connection
+		if again, _, _ := o.Assign(seq, 2); again != id || !o.Doubtful(id) {
+			t.Fatalf("%s: identifier %d came again as %d, in doubt %v", name, id, again, o.Doubtful(again))
+		}
+		answer(id)
+		if o.Doubtful(id) {
+			t.Errorf("%s does not end the doubt", name)
+		}
+	}
+	o.Reset()
+	if id, _, _ := o.Assign(9, 2); o.Doubtful(id) {
+		t.Error("a new session inherits")
 	}
 }

@@ -13,6 +13,10 @@
 // the worker: the packet identifiers of both directions, which make up the MQTT session's state, and the
 // subscriptions.
 //
+// When the device needs another session, with its will or without what the cloud has kept, the present one first
+// delivers what it has begun (yieldLocked). A message that has the cloud close the connection each time is found out
+// and dropped (suspicion).
+//
 // # Concurrency
 //
 // All methods of a Worker are safe for concurrent use and none waits for the network. Writing to the cloud does not

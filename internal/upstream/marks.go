@@ -25,14 +25,12 @@ func (s *session) arrive(id uint16, dup bool, m *mqtt.Message) (t mqtt.Token, fr
 	w := s.w
 	w.flow.mu.Lock()
 	arrival, t := w.flow.in.Publish(id, dup, m)
-	if arrival == mqtt.Received {
-		s.ackLocked(id, m.QoS)
-	}
+	due := s.acknowledgeLocked()
 	w.flow.mu.Unlock()
-	switch {
-	case arrival == mqtt.Received:
+	if due {
 		s.flush()
-	case arrival == mqtt.Fresh && m.QoS == 2:
+	}
+	if arrival == mqtt.Fresh && m.QoS == 2 {
 		w.cfg.Marks.Unmark(id, func() {}) // one that is there is of another message
 	}
 	return t, arrival == mqtt.Fresh
@@ -69,7 +67,6 @@ func (w *Worker) forgetFlow() {
 	}
 	f.in.Reset()
 	f.out.Reset()
-	f.foreign = false
 	f.mu.Unlock()
 	w.cfg.Marks.ClearMarks()
 }

@@ -143,7 +143,9 @@ func (s *session) establish(present, reset bool) {
 	}
 	w.flow.mu.Lock()
 	if present {
-		w.flow.foreign = w.flow.foreign || !w.flow.known
+		if !w.flow.known {
+			w.flow.out.Inherit()
+		}
 		for _, id := range w.flow.out.Released() {
 			s.out = appendAck(s.out, packets.Pubrel, id)
 		}
@@ -234,22 +236,22 @@ func (s *session) handle(p packets.ControlPacket) *Failure {
 	case *packets.PubackPacket:
 		w.flow.mu.Lock()
 		seq, ok := w.flow.out.Ack(p.MessageID)
-		s.trial.acknowledged(ok, true)
+		s.trial.acknowledged(seq, ok, packets.Puback)
 		w.flow.mu.Unlock()
 		if ok {
 			s.done(seq)
 		}
 	case *packets.PubrecPacket:
 		w.flow.mu.Lock()
-		_, ok := w.flow.out.Receive(p.MessageID)
-		s.trial.acknowledged(ok, false)
+		seq, ok := w.flow.out.Receive(p.MessageID)
+		s.trial.acknowledged(seq, ok, packets.Pubrec)
 		s.out = appendAck(s.out, packets.Pubrel, p.MessageID)
 		w.flow.mu.Unlock()
 		s.flush()
 	case *packets.PubcompPacket:
 		w.flow.mu.Lock()
 		seq, ok := w.flow.out.Complete(p.MessageID)
-		s.trial.acknowledged(ok, true)
+		s.trial.acknowledged(seq, ok, packets.Pubcomp)
 		w.flow.mu.Unlock()
 		if ok {
 			s.done(seq)
@@ -301,23 +303,29 @@ func (s *session) inbound(p *packets.PublishPacket) *Failure {
 // Settled acknowledges a message to the cloud, on the connection on which it came. It is for the down lane.
 func (w *Worker) Settled(t mqtt.Token, o lane.Outcome) {
 	w.flow.mu.Lock()
-	qos := w.flow.in.Settle(t, o == lane.Stored)
+	w.flow.in.Settle(t, o == lane.Stored)
 	s := w.flow.live
-	if qos == 0 || s == nil {
-		w.flow.mu.Unlock()
-		return
-	}
-	s.ackLocked(t.ID(), qos)
+	due := s != nil && s.acknowledgeLocked()
 	w.flow.mu.Unlock()
-	s.flush()
+	if due {
+		s.flush()
+	}
 }
 
-func (s *session) ackLocked(id uint16, qos byte) {
-	kind := byte(packets.Puback)
-	if qos == 2 {
-		kind = packets.Pubrec
+// acknowledgeLocked appends the acknowledgements that are to be sent, and says whether there are any.
+func (s *session) acknowledgeLocked() (due bool) {
+	for {
+		id, qos, ok := s.w.flow.in.Due()
+		if !ok {
+			return due
+		}
+		kind := byte(packets.Puback)
+		if qos == 2 {
+			kind = packets.Pubrec
+		}
+		s.out = appendAck(s.out, kind, id)
+		due = true
 	}
-	s.out = appendAck(s.out, kind, id)
 }
 
 // Ready says whether the cloud keeps up, and its rate allows another message. It is for the up lane.
@@ -361,11 +369,8 @@ func (s *session) Deliver(d lane.Delivery) {
 	s.trial.sending(&d, qos)
 	var id uint16
 	if qos > 0 {
-		var fresh bool
-		id, fresh, _ = w.flow.out.Assign(d.Seq, qos) // Ready saw to it that there is one
-		if qos == 2 && fresh && w.flow.foreign && !w.flow.out.Wrapped() {
-			// Another process may have left this identifier between PUBREC and PUBREL. The cloud would take the new
-			// message for that one.
+		id, _, _ = w.flow.out.Assign(d.Seq, qos) // Ready saw to it that there is one
+		if w.flow.out.Doubtful(id) {
 			s.out = appendAck(s.out, packets.Pubrel, id)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/eclipse/paho.mqtt.golang/packets"
 	"go.uber.org/zap"
 
 	"bridged/internal/lane"
@@ -16,8 +17,8 @@ import (
 //   - suspectAfter sessions in a row were established and closed by the other side within soon after the message was
 //     sent, which was the oldest, and the cloud acknowledged nothing on any of them;
 //   - then, on refusedAfter sessions in a row, nothing was sent at first. The session stood for Backoff.Quiet, no
-//     SUBSCRIBE was unanswered, and the cloud answered a ping. Then the message was sent, alone, and the other side
-//     closed the connection, again within soon and without an acknowledgement;
+//     SUBSCRIBE or PUBREL was unanswered, and the cloud answered a ping. Then the message was sent, alone, and the
+//     other side closed the connection, again within soon and without an acknowledgement;
 //   - the cloud has acknowledged another message since the start of the process and since the last one that was
 //     dropped like this. A cloud that takes nothing at all costs one message at most.
 //
@@ -40,15 +41,15 @@ type suspicion struct {
 
 // trial watches the messages of one session.
 type trial struct {
-	alone   bool // one message at a time, and none before begun
-	pinged  bool // the cloud was asked for a sign that it is well
-	begun   bool
-	sent    int // messages, of any QoS
-	waiting int // sent and not acknowledged
-	acked   int
-	spread  int   // with so many acknowledged it is no message here that ended the sessions before
-	first   sent  // the oldest that is to be acknowledged, if any
-	proof   *bool // suspicion.proven
+	alone  bool // one message at a time, and none before begun
+	pinged bool // the cloud was asked for a sign that it is well
+	begun  bool
+	sent   int    // messages, of any QoS
+	last   uint64 // the latest that is to be acknowledged, 0 when it was
+	acked  int    // messages
+	spread int    // with so many acknowledged it is no message here that ended the sessions before
+	first  sent   // the oldest that is to be acknowledged, if any
+	proof  *bool  // suspicion.proven
 }
 
 // sent is a message that was sent.
@@ -66,28 +67,30 @@ func (p *suspicion) try() trial {
 }
 
 // open says whether another message may be sent.
-func (t *trial) open() bool { return !t.alone || t.begun && t.waiting == 0 }
+func (t *trial) open() bool { return !t.alone || t.begun && t.last == 0 }
 
 func (t *trial) sending(d *lane.Delivery, qos byte) {
 	t.sent++
 	if qos == 0 {
 		return
 	}
-	t.waiting++
+	t.last = d.Seq
 	if t.first.at.IsZero() {
 		t.first = sent{time.Now(), d.Seq, d.Message.Topic, len(d.Message.Payload), qos}
 	}
 }
 
-// acknowledged records a PUBACK, PUBREC or PUBCOMP for a message. last says that no other follows.
-func (t *trial) acknowledged(known, last bool) {
+// acknowledged records a PUBACK, PUBREC or PUBCOMP for a message.
+func (t *trial) acknowledged(seq uint64, known bool, kind byte) {
 	if !known {
 		return
 	}
-	t.acked++
 	*t.proof = true
-	if last {
-		t.waiting--
+	if kind != packets.Pubcomp || t.acked == 0 { // PUBREC counted
+		t.acked++
+	}
+	if kind != packets.Pubrec && t.last == seq {
+		t.last = 0
 	}
 	if t.acked >= t.spread {
 		t.alone = false
@@ -129,6 +132,7 @@ func (s *session) judge(f *Failure) (told *Failure, refused bool) {
 	w.mu.Unlock()
 	w.flow.mu.Lock()
 	defer w.flow.mu.Unlock()
+	busy = busy || len(w.flow.out.Released()) > 0 // or PUBREL
 	p, t := &w.flow.suspicion, &s.trial
 	if !p.add(t, f.closed, busy) {
 		return f, false

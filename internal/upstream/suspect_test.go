@@ -129,6 +129,35 @@ func TestRefusedMessageIsKept(t *testing.T) {
 	}
 }
 
+// A PUBCOMP for a message of an earlier connection does not confuse the trial.
+func TestTrialWithAnEarlierPubcomp(t *testing.T) {
+	c := generic(t)
+	r := start(t, base(c.WSURL()))
+	r.hurry()
+	r.w.Connected(mqtt.Connect{})
+	r.inState(Online)
+	c.Delay("dev", 200*time.Millisecond) // PUBREC comes, PUBCOMP does not
+	r.offer("t", "m0", 2, 1)
+	until(t, "PUBREC", func() bool {
+		r.w.flow.mu.Lock()
+		defer r.w.flow.mu.Unlock()
+		return len(r.w.flow.out.Released()) == 1
+	})
+	c.Down()
+	c.Heal()
+	_ = r.failure()
+	r.w.flow.mu.Lock()
+	r.w.flow.suspicion = suspicion{seq: 2, ends: suspectAfter, spread: 10}
+	r.w.flow.mu.Unlock()
+	for i, m := range []string{"m1", "m2", "m3"} {
+		r.offer("t", m, 1, mqtt.Token(i+2))
+	}
+	if err := c.Up(); err != nil {
+		t.Fatal(err)
+	}
+	r.settled(4)
+}
+
 // Connections that break, however often and at the worst time, cost no message.
 func TestBadNetworkDropsNothing(t *testing.T) {
 	const n = 20

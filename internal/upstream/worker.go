@@ -123,15 +123,14 @@ type Worker struct {
 
 // flow is what every message passes: the MQTT session's state, and the connection it runs on.
 type flow struct {
-	mu   sync.Mutex // protects the following fields and the buffers of live; taken after Worker.mu
-	in   mqtt.Inbox
-	out  mqtt.Outbox
-	live *session // established, nil if none
-	// known says that this process has connected before, foreign that the cloud may wait for PUBRELs of another one.
-	known, foreign bool
-	pacer          pacer
-	suspicion      suspicion
-	parking        parking
+	mu        sync.Mutex // protects the following fields and the buffers of live; taken after Worker.mu
+	in        mqtt.Inbox
+	out       mqtt.Outbox
+	live      *session // established, nil if none
+	known     bool     // this process has connected before
+	pacer     pacer
+	suspicion suspicion
+	parking   parking
 }
 
 // counters are of things that are worth a person's look.
