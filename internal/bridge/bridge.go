@@ -124,6 +124,7 @@ func (b *Bridge) build(opts Options, memory *lane.Budget) error {
 			Up:         d.up,
 			Down:       d.down,
 			Marks:      d.down,
+			Memory:     memory,
 			Refused:    lane.RefusedByCloud,
 			Kept:       kept[dc.Name],
 			Save:       saver(b.spool, dc.Name),
@@ -149,6 +150,7 @@ func (b *Bridge) build(opts Options, memory *lane.Budget) error {
 		MaxConnections: b.cfg.Limits.MaxConnections,
 		ConnectTimeout: b.cfg.Limits.ConnectTimeout,
 		MaxPacketSize:  int(b.cfg.Limits.MaxPacketSize),
+		Memory:         memory,
 		Devices:        locals,
 		Log:            b.log,
 	})

@@ -26,8 +26,10 @@ type Config struct {
 	ConnectTimeout time.Duration
 	// MaxPacketSize bounds one packet from a device, in bytes.
 	MaxPacketSize int
-	Devices       []Device
-	Log           *zap.Logger
+	// Memory is what messages from devices take that their lane has refused, nil for no limit.
+	Memory  *lane.Budget
+	Devices []Device
+	Log     *zap.Logger
 }
 
 // Listener is a TCP address where devices connect.

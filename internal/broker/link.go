@@ -60,7 +60,7 @@ func newLink(b *Broker, c *net.TCPConn, config *tls.Config) (*link, error) {
 		nc:      nc,
 		b:       b,
 		giveUp:  time.Now().Add(b.cfg.ConnectTimeout),
-		parking: parking{room: make(chan struct{}, 1)},
+		parking: parking{room: make(chan struct{}, 1), memory: b.cfg.Memory},
 		closed:  make(chan struct{}),
 		done:    make(chan struct{}),
 	}

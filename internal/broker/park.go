@@ -6,10 +6,11 @@ import (
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"bridged/internal/lane"
 	"bridged/internal/mqtt"
 )
 
-// The bounds of a parking. A message that is larger than maxParkedBytes is parked when it is alone.
+// The bounds of a parking. A message is parked in any case when it is alone.
 const (
 	maxParked      = 64
 	maxParkedBytes = 256 << 10
@@ -21,12 +22,14 @@ const (
 type parked struct {
 	message mqtt.Message
 	token   mqtt.Token
+	taken   int64 // memory
 }
 
 // parking holds a link's messages until the up lane takes them, so that the device is read while the lane is full.
 // Every message passes through it, which keeps them in order. Only the link's reading goroutine calls put and close.
 type parking struct {
-	room chan struct{} // holds one: a message has left, or nobody offers any more
+	room   chan struct{} // holds one: a message has left, or nobody offers any more
+	memory *lane.Budget
 
 	mu       sync.Mutex // protects the following fields; never held while the lane is called
 	queue    []parked   // the first may be on offer
@@ -41,8 +44,11 @@ func (p *parking) put(m parked) bool {
 	size := m.message.Size()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if n := len(p.queue); n >= maxParked || n > 0 && p.bytes+size > maxParkedBytes {
-		return false
+	if n := len(p.queue); n > 0 {
+		if n >= maxParked || p.bytes+size > maxParkedBytes || !p.memory.Take(size) {
+			return false
+		}
+		m.taken = size
 	}
 	p.queue = append(p.queue, m)
 	p.bytes += size
@@ -63,6 +69,9 @@ func (p *parking) offer(take func(parked) bool) {
 		p.refused = true // so that a Room which comes before the answer is not lost
 		p.mu.Unlock()
 		taken := take(next)
+		if taken {
+			p.memory.Give(next.taken)
+		}
 		p.mu.Lock()
 		if taken {
 			p.refused = false
@@ -110,13 +119,13 @@ func (p *parking) close() []parked {
 	}
 	rest := p.queue
 	p.queue, p.bytes = nil, 0
-	return rest
+	return rest // whoever takes them gives their memory back
 }
 
 // offer hands a message to the up lane, or parks it while that is full. When no more can be parked it waits, and so
 // does the device, which is not read meanwhile.
 func (l *link) offer(m mqtt.Message, token mqtt.Token) error {
-	for !l.parking.put(parked{m, token}) {
+	for !l.parking.put(parked{message: m, token: token}) {
 		select {
 		case <-l.parking.room:
 		case <-l.closed:
@@ -139,6 +148,7 @@ func (l *link) take(p parked) bool {
 // unpark gives up what the lane has not taken, when the link ends. The device was not told that it has been received.
 func (l *link) unpark() {
 	for _, p := range l.parking.close() {
+		l.parking.memory.Give(p.taken)
 		if p.message.QoS == 0 {
 			l.take(p) // nobody will repeat it, and the lane counts it if it is lost
 		} else {

@@ -322,3 +322,36 @@ func TestParkingCloseWaits(t *testing.T) {
 		t.Errorf("left: %+v", got)
 	}
 }
+
+// While memory is short one message is parked and no more: a link needs one to make progress.
+func TestParkingTakesMemory(t *testing.T) {
+	var m mqtt.Message
+	size := m.Size()
+	memory := lane.NewBudget(3 * size)
+	p := parking{room: make(chan struct{}, 1), memory: memory}
+	parkedNow := func() (n int) {
+		for p.put(parked{}) {
+			n++
+		}
+		return n
+	}
+	if n := parkedNow(); n != 4 || memory.Used() != 3*size {
+		t.Fatalf("%d messages are parked with %d bytes", n, memory.Used())
+	}
+	left := 2
+	p.offer(func(parked) bool { left--; return left >= 0 })
+	if memory.Used() != 2*size {
+		t.Errorf("%d bytes are taken after two have left", memory.Used())
+	}
+	left = 100
+	p.retry(func(parked) bool { left--; return left >= 0 })
+	if memory.Used() != 0 {
+		t.Errorf("%d bytes are taken by nothing", memory.Used())
+	}
+	if !memory.Take(3 * size) {
+		t.Fatal("no memory")
+	}
+	if n := parkedNow(); n != 1 {
+		t.Errorf("%d messages are parked without memory", n)
+	}
+}

@@ -49,6 +49,20 @@ func (b *Budget) wait(l *Lane) bool {
 	return false
 }
 
+// Take takes memory for a message on its way to a lane, if it is not short. Give gives it back.
+func (b *Budget) Take(size int64) bool { return b.reserve(size, false) }
+
+// Give gives back what Take took. It has lanes that wait for memory call their sources: the caller must not hold a lock
+// that these take.
+func (b *Budget) Give(size int64) {
+	if size == 0 {
+		return
+	}
+	for _, l := range b.free(size) {
+		l.wake()
+	}
+}
+
 // roomyLocked is short of the limit by the largest message that the limit lets in, so that a lane that is called
 // finds room.
 func (b *Budget) roomyLocked() bool { return b.used < b.limit-b.limit/8 }

@@ -16,6 +16,7 @@ import (
 type parking struct {
 	cars     []parked
 	bytes    int64
+	short    bool // memory was short when the last one came
 	offering bool // a goroutine is at it
 	again    bool // there may be room since it last looked
 	room     sync.Cond
@@ -24,15 +25,18 @@ type parking struct {
 type parked struct {
 	m     mqtt.Message
 	token mqtt.Token
+	taken int64 // from Config.Memory
 }
 
-// The space of a parking, in messages and bytes. One message more fits in any case.
+// The space of a parking, in messages and bytes. One message more fits in any case, also if memory is short.
 const (
 	parkMessages = 128
 	parkBytes    = 1 << 20
 )
 
-func (p *parking) full() bool { return len(p.cars) > parkMessages || p.bytes > parkBytes }
+func (p *parking) full() bool {
+	return len(p.cars) > parkMessages || p.bytes > parkBytes || p.short && len(p.cars) > 0
+}
 
 // offerDown hands a message of QoS 1 or 2 to the down lane, behind those that it has refused.
 func (s *session) offerDown(m mqtt.Message, t mqtt.Token) {
@@ -44,12 +48,17 @@ func (s *session) offerDown(m mqtt.Message, t mqtt.Token) {
 		return
 	}
 	if empty {
-		w.log.Warn("the queue to the device is full: further messages wait in the cloud")
+		w.log.Debug("the queue to the device takes no more: further messages wait in the cloud")
 	}
 	p := &w.flow.parking
+	car := parked{m: m, token: t}
+	if w.cfg.Memory.Take(m.Size()) {
+		car.taken = m.Size()
+	}
 	w.flow.mu.Lock()
-	p.cars = append(p.cars, parked{m, t})
+	p.cars = append(p.cars, car)
 	p.bytes += m.Size()
+	p.short = car.taken == 0
 	w.flow.mu.Unlock()
 	w.Room() // it may have come before the message was parked
 
@@ -78,6 +87,9 @@ func (w *Worker) Room() {
 			next := p.cars[0]
 			w.flow.mu.Unlock()
 			taken := w.cfg.Down.Offer(next.m, w, next.token)
+			if taken {
+				w.cfg.Memory.Give(next.taken)
+			}
 			w.flow.mu.Lock()
 			if !taken {
 				break

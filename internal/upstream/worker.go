@@ -56,6 +56,8 @@ type Config struct {
 	Topics    Topics
 	Up        *lane.Lane
 	Down      Downlink
+	// Memory is what messages from the cloud take that the down lane has refused, nil for no limit.
+	Memory *lane.Budget
 	// Marks are those of Down.
 	Marks Marks
 	// Kept is the session that the device had when an earlier process ended, nil if it had none.
