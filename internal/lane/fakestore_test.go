@@ -26,6 +26,7 @@ type fakeStore struct {
 	commitErr error         // of each commit
 	applies   bool          // a commit that fails is applied all the same
 	readErr   error         // of each read
+	tidyErr   error         // of Maintain
 	delay     time.Duration // of each commit and read
 	gate      chan struct{} // each commit takes one, if there is one
 	hook      func(*Batch)  // called when a commit begins
@@ -33,12 +34,16 @@ type fakeStore struct {
 	damaged   bool          // records are missing, so that they cannot match the state
 	unchecked bool
 
-	// What it has seen.
-	commits, tries, puts int
-	readTries            int
-	reads                []int // records of each
-	maintained           int
-	wrong                []string
+	seen  seen
+	wrong []string
+}
+
+// seen is what a store has seen.
+type seen struct {
+	commits, tries int // that succeeded, or were applied, and all
+	readTries      int
+	reads          []int // records of each
+	maintained     int
 }
 
 type fakeLane struct {
@@ -77,7 +82,7 @@ func (s *fakeStore) Commit(b *Batch) error {
 	defer s.writing.enter("Commit")()
 	s.mu.Lock()
 	hook, gate, delay := s.hook, s.gate, s.delay
-	s.tries++
+	s.seen.tries++
 	s.mu.Unlock()
 	if hook != nil {
 		hook(b)
@@ -101,17 +106,17 @@ func (s *fakeStore) Commit(b *Batch) error {
 }
 
 func (s *fakeStore) applyLocked(b *Batch) {
-	s.commits++
+	s.seen.commits++
 	if len(b.Changes)+len(b.Notes) == 0 {
 		s.wrongf("an empty batch")
 	}
-	seen := make(map[Key]bool)
+	changed := make(map[Key]bool)
 	for i := range b.Changes {
 		c := &b.Changes[i]
-		if seen[c.Key] {
+		if changed[c.Key] {
 			s.wrongf("%v: two changes in a batch", c.Key)
 		}
-		seen[c.Key] = true
+		changed[c.Key] = true
 		l := s.lanes[c.Key]
 		if l == nil {
 			l = &fakeLane{marks: make(map[uint16]mqtt.Mark)}
@@ -144,7 +149,6 @@ func (s *fakeStore) changeLocked(l *fakeLane, c *Change) {
 		} else {
 			l.records = slices.Insert(l.records, i, r)
 		}
-		s.puts++
 	}
 	for _, seq := range c.Gone { // after Put: it may not depend on the order
 		if i, there := l.find(seq); there {
@@ -210,7 +214,7 @@ func (s *fakeStore) Read(k Key, from, before uint64, count int, bytes int64) ([]
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.readTries++
+	s.seen.readTries++
 	if s.readErr != nil {
 		return nil, s.readErr
 	}
@@ -218,7 +222,7 @@ func (s *fakeStore) Read(k Key, from, before uint64, count int, bytes int64) ([]
 	if l := s.lanes[k]; l != nil {
 		got = slices.Clone(cut(l.sorted(from, before), count, bytes))
 	}
-	s.reads = append(s.reads, len(got))
+	s.seen.reads = append(s.seen.reads, len(got))
 	return got, nil
 }
 
@@ -248,8 +252,8 @@ func (s *fakeStore) Maintain() error {
 	defer s.writing.enter("Maintain")()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.maintained++
-	return nil
+	s.seen.maintained++
+	return s.tidyErr
 }
 
 func (s *fakeStore) wrongf(format string, args ...any) {
@@ -275,11 +279,11 @@ func (s *fakeStore) records(k Key) []Record {
 	return nil
 }
 
-// seen returns the number of commits and of calls to Maintain.
-func (s *fakeStore) seen() (commits, maintained int) {
+// saw returns what it has seen so far.
+func (s *fakeStore) saw() seen {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.commits, s.maintained
+	return s.seen
 }
 
 // err is what was wrong with the commits.

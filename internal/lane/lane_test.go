@@ -268,7 +268,8 @@ func TestReasons(t *testing.T) {
 		}
 		seen[name] = true
 	}
-	if len(seen) != int(reasons)-1 || Reason(0).String() != "Reason(0)" || reasons.String() != fmt.Sprintf("Reason(%d)", reasons) {
+	unknown := fmt.Sprintf("Reason(%d)", reasons)
+	if len(seen) != int(reasons)-1 || Reason(0).String() != "Reason(0)" || reasons.String() != unknown {
 		t.Errorf("%d reasons: %v", len(seen), seen)
 	}
 }

@@ -1,6 +1,7 @@
 package lane
 
 import (
+	"maps"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,16 +16,16 @@ func TestUnreadable(t *testing.T) {
 		l, s, c := r.lane(Config{Away: true}), new(source), new(consumer)
 		offerAll(t, l, s, 1, 100)
 		synctest.Wait()
-		commits := r.store.commits
+		commits := r.store.saw().commits
 		r.store.set(func(s *fakeStore) { s.readErr = errStore })
 		rd := attach(l, c)
 		goBy(10 * time.Second)
 		wantDelivered(t, c)
 		r.wantFaults("read: " + errStore.Error())
-		if n := r.store.readTries; n < 9 || n > 12 {
+		if n := r.store.saw().readTries; n < 9 || n > 12 {
 			t.Fatalf("%d attempts to read in 10 s", n)
 		}
-		if n := r.store.tries - commits; n > 0 {
+		if n := r.store.saw().tries - commits; n > 0 {
 			t.Fatalf("%d commits because of a fault in reading", n)
 		}
 		offerAll(t, l, s, 101, 101)
@@ -208,7 +209,7 @@ func TestReadingWithoutMemory(t *testing.T) {
 		rd.Start()
 		goBy(5 * time.Second)
 		wantDelivered(t, c, 1)
-		if n := r.store.readTries; n > 3 {
+		if n := r.store.saw().readTries; n > 3 {
 			t.Fatalf("%d reads", n)
 		}
 		for n := 2; n <= 300; n++ {
@@ -216,7 +217,7 @@ func TestReadingWithoutMemory(t *testing.T) {
 			synctest.Wait()
 			wantDelivered(t, c, n)
 		}
-		if n := r.store.readTries; n > 700 {
+		if n := r.store.saw().readTries; n > 700 {
 			t.Fatalf("%d reads", n)
 		}
 		hog.free(100 * size)
@@ -269,21 +270,25 @@ func TestMarksWhileTheStoreFails(t *testing.T) {
 		if len(marks) != 2 {
 			t.Fatalf("marks %v", marks)
 		}
-		if m := store.lanes[theKey].marks; m[7].Sum != mqtt.Sum(make([]byte, 10)) || m[8].Sum != 2 {
+		store.mu.Lock()
+		m := maps.Clone(store.lanes[theKey].marks)
+		store.mu.Unlock()
+		if m[7].Sum != mqtt.Sum(make([]byte, 10)) || m[8].Sum != 2 {
 			t.Fatalf("marks %v", m)
 		}
-		tries := store.tries
+		tries := store.saw().tries
 		done := false
 		l.Unmark(9, func() { done = true })
-		if !done || store.tries != tries {
+		if !done || store.saw().tries != tries {
 			t.Fatal("a mark that is not there is not gone")
 		}
 		store.set(func(s *fakeStore) { s.delay = time.Second })
-		l.Unmark(7, func() { done = store.marked(theKey, 7) })
-		if goBy(900 * time.Millisecond); !store.marked(theKey, 7) || !done {
+		gone := make(chan bool, 1)
+		l.Unmark(7, func() { gone <- !store.marked(theKey, 7) })
+		if goBy(900 * time.Millisecond); len(gone) > 0 {
 			t.Fatal("done before it was written")
 		}
-		if goBy(1200 * time.Millisecond); done {
+		if !<-gone {
 			t.Fatal("done, and the mark is there")
 		}
 	})
@@ -402,4 +407,56 @@ func TestDoneAndNotDeleted(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A fault that leaves nothing to be written is over when something could be written.
+func TestProbe(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		r := newRig(t, newFakeStore(), 0, 0)
+		r.store.tidyErr = errStore
+		l, s := r.lane(Config{Away: true}), new(source)
+		offerAll(t, l, s, 1, 1)
+		goBy(maintainAfter - time.Second)
+		r.store.set(func(s *fakeStore) { s.commitErr = errStore })
+		r.wantFaults()
+		goBy(5 * time.Second)
+		r.wantFaults(errStore.Error())
+		r.store.set(func(s *fakeStore) { s.commitErr = nil })
+		goBy(2 * time.Second)
+		r.wantFaults(errStore.Error(), "")
+		tries := r.store.saw().tries
+		if goBy(10 * time.Second); r.store.saw().tries != tries {
+			t.Fatal("it goes on writing")
+		}
+		_ = r.stop()
+		if notes := newRig(t, r.store.crash(), 0, 0).spool.Notes(); len(notes) != 0 {
+			t.Fatalf("notes %q", notes)
+		}
+	})
+}
+
+// Acknowledgements that come when the message is on disk only count, the first of them, and it is not delivered again.
+func TestDoneOnDisk(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		r := newRig(t, newFakeStore(), 0, 0)
+		l, s, c := r.lane(Config{}), new(source), new(consumer)
+		rd := attach(l, c)
+		offerAll(t, l, s, 1, 5)
+		rd.Detach(true)
+		synctest.Wait()
+		wantDelivered(t, c, 1, 2, 3, 4, 5)
+		if l.gap.count != 5 {
+			t.Fatalf("%d are on disk only", l.gap.count)
+		}
+		rd.Done(2)
+		rd.Drop(2, TooLarge)
+		rd.Drop(3, TooLarge)
+		rd.Done(3)
+		attach(l, c)
+		synctest.Wait()
+		wantDelivered(t, c, -1, -4, -5)
+		if got := ledger(t, l); got.Delivered != 1 || got.Dropped[TooLarge] != 1 || got.Queued != 3 {
+			t.Fatalf("%+v", got)
+		}
+	})
 }

@@ -411,11 +411,12 @@ func (r *spoolRun) finish() error {
 	if st := r.spool.Status(); st.Fault != nil || r.spool.broken.Load() != 0 {
 		return fmt.Errorf("fault in the end: %v", st.Fault)
 	}
-	c, _ := r.store.seen()
+	before := r.store.saw()
 	<-time.After(time.Minute)
 	synctest.Wait()
-	if again, maintained := r.store.seen(); again != c || c > 0 && maintained == 0 {
-		return fmt.Errorf("%d commits while nothing happened, maintained %d times", again-c, maintained)
+	after := r.store.saw()
+	if after.tries != before.tries || before.commits > 0 && after.maintained == 0 {
+		return fmt.Errorf("%+v, and after a minute in which nothing happened %+v", before, after)
 	}
 	return r.store.err()
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime/debug"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -98,8 +99,8 @@ func (h *handle) end(tx *bbolt.Tx) {
 // close waits for transactions.
 func (h *handle) close() error {
 	if h.stuck.Load() {
-		// Closing would wait for the locks for ever. So the mapping stays, but the file is let go, and its lock.
-		return h.f.Close()
+		// Closing would wait for the locks for ever. So the mapping stays. It would keep the file locked.
+		return errors.Join(syscall.Flock(int(h.f.Fd()), syscall.LOCK_UN), h.f.Close())
 	}
 	return guard(h.db.Close)
 }

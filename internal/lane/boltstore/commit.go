@@ -64,7 +64,7 @@ func (s *Store) tryWrite(f func(*plan) error) error {
 
 // carryOut commits a plan.
 func (s *Store) carryOut(p *plan, tx *bbolt.Tx) error {
-	err := p.check()
+	err := s.checkCommit(p)
 	if err == nil {
 		err = s.syncDir()
 	}
@@ -84,6 +84,19 @@ func (s *Store) carryOut(p *plan, tx *bbolt.Tx) error {
 	s.mended = 0
 	p.committed = 1
 	return nil
+}
+
+// checkCommit has everything read that bbolt will read.
+func (s *Store) checkCommit(p *plan) error {
+	m, _, err := readMeta(s.h.f)
+	if err != nil {
+		return err
+	}
+	// Bbolt frees the pages of the old list, as many as it says, and reads it again if the commit fails.
+	if err := p.v.pages.checkFreelist(m.freelist); err != nil {
+		return err
+	}
+	return p.check()
 }
 
 // Maintain implements lane.Store: it deletes what is not needed any more, and makes a file that is mostly free smaller.

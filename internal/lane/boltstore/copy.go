@@ -37,7 +37,6 @@ func (s *Store) compact() error {
 	}
 	old := s.h
 	s.adopt(h, ix)
-	s.unsureFile = false // it was synced as a whole
 	if err := old.close(); err != nil {
 		s.log.Warn("closing the spool file failed", zap.String("file", s.path), zap.Error(err))
 	}

@@ -23,6 +23,7 @@ const (
 
 	bucketFlag = 0x01 // of a leaf element: the value is a bucket's header
 
+	metaSize    = 64
 	boltMagic   = 0xED0CDAED
 	boltVersion = 2
 
@@ -92,7 +93,7 @@ func readMeta(r io.ReaderAt) (newest boltMeta, at int64, err error) {
 	var errs [2]error
 	at = -1
 	for i := range errs {
-		page := make([]byte, pageSize)
+		page := make([]byte, headerSize+metaSize)
 		if _, err := r.ReadAt(page, int64(i)*pageSize); err != nil {
 			errs[i] = &damage{what: fmt.Sprintf("meta page %d cannot be read", i), err: err}
 			continue

@@ -13,6 +13,7 @@ import (
 
 // start opens the file, at first and after an error. Writing is held.
 func (s *Store) start() error {
+	s.unsureFile, s.unsureDir = true, true // nobody knows how it ended the last time
 	if err := s.tidy(); err != nil {
 		return explain(s.path, err)
 	}
@@ -31,7 +32,6 @@ func (s *Store) start() error {
 func (s *Store) adopt(h *handle, ix index) {
 	s.use(h, ix)
 	s.reopen = nil
-	s.unsureFile = true
 }
 
 // tidy finishes what an interrupted process left.

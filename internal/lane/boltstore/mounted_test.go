@@ -1,0 +1,3 @@
+package boltstore
+
+func runMounted(mode, dir string) error { return nil }
