@@ -108,6 +108,7 @@ func (b *Bridge) build(opts Options, memory *lane.Budget) error {
 			up:   b.spool.Lane(lane.Key{Device: dc.Name, Direction: lane.Up}, upConfig(dc, memory)),
 			down: b.spool.Lane(lane.Key{Device: dc.Name, Direction: lane.Down}, downConfig(dc, memory, noted)),
 		}
+		d.drops.known([2]lane.Counters{d.up.Counters(), d.down.Counters()})
 		d.worker = upstream.New(upstream.Config{
 			Device:     dc.Name,
 			Cloud:      dc.Cloud.Name,
@@ -127,7 +128,7 @@ func (b *Bridge) build(opts Options, memory *lane.Budget) error {
 			Memory:     memory,
 			Refused:    lane.RefusedByCloud,
 			Kept:       kept[dc.Name],
-			Save:       saver(b.spool, dc.Name),
+			Save:       saver(b.spool, dc.Name, b.log),
 			MaxPacket:  int(dc.Queue.MaxBytes) + 1<<16, // what does not fit into the queue cannot be relayed
 			Slots:      slots[dc.Cloud],
 			Backoff:    opts.Backoff,
@@ -237,7 +238,9 @@ func (b *Bridge) Run(ctx context.Context) error {
 	for _, d := range b.devices {
 		d.worker.Start()
 	}
-	b.log.Info("bridged is running", zap.Int("devices", len(b.devices)), zap.Stringers("listen", b.Addrs()))
+	up, down := b.stored()
+	b.log.Info("bridged is running", zap.Int("devices", len(b.devices)), zap.Stringers("listen", b.Addrs()),
+		zap.Int("stored_up", up), zap.Int("stored_down", down))
 
 	serving, letGo := context.WithCancel(context.Background())
 	wg.Go(func() {
@@ -290,6 +293,15 @@ func (b *Bridge) sweep(ctx context.Context) {
 func (d *device) tellDrops(log *zap.Logger, end bool) {
 	counters := [2]lane.Counters{d.up.Counters(), d.down.Counters()}
 	d.drops.tell(log, d.cfg.Name, counters, time.Now(), end)
+}
+
+// stored is how many messages are on disk.
+func (b *Bridge) stored() (up, down int) {
+	for _, d := range b.devices {
+		up += d.up.Counters().Stored
+		down += d.down.Counters().Stored
+	}
+	return up, down
 }
 
 // reportLeft says what could not be delivered.

@@ -16,6 +16,16 @@ type drops struct {
 	told [2]map[lane.Reason]toldDrop // up and down
 }
 
+// known takes note of what earlier processes have dropped.
+func (d *drops) known(counters [2]lane.Counters) {
+	for dir, c := range counters {
+		d.told[dir] = make(map[lane.Reason]toldDrop)
+		for _, reason := range lane.Reasons() {
+			d.told[dir][reason] = toldDrop{count: c.Dropped[reason]}
+		}
+	}
+}
+
 type toldDrop struct {
 	count uint64
 	at    time.Time
@@ -32,7 +42,7 @@ func (d *drops) tell(log *zap.Logger, device string, counters [2]lane.Counters, 
 		for _, reason := range lane.Reasons() {
 			old := d.told[dir][reason]
 			n := c.Dropped[reason] - old.count
-			if n == 0 || expected[reason] || !end && old.count > 0 && now.Sub(old.at) < dropEvery {
+			if n == 0 || expected[reason] || !end && !old.at.IsZero() && now.Sub(old.at) < dropEvery {
 				continue
 			}
 			if d.told[dir] == nil {
@@ -49,7 +59,7 @@ func (d *drops) tell(log *zap.Logger, device string, counters [2]lane.Counters, 
 var remedies = map[lane.Reason]string{
 	lane.QueueFull:      "see on_full, max_messages and max_bytes of queue, and limits.memory",
 	lane.Expired:        "see queue.max_age; MQTT 5 devices set an expiry themselves",
-	lane.TooLarge:       "see limits.max_payload of the cloud, queue.max_bytes, and what the device takes",
+	lane.TooLarge:       "see limits.max_payload of the cloud, queue.max_bytes, limits.memory, and what the device takes",
 	lane.Damaged:        "a file of state_dir was damaged; see the disk, and the damaged file beside it",
 	lane.RefusedByCloud: "see what the cloud lets this device publish, and the sizes and topics that it takes",
 	lane.TopicLimit:     "see limits.max_topic_bytes and limits.max_topic_levels of the cloud",

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,21 +24,25 @@ import (
 
 // notes keeps named values; see lane.Spool.
 type notes interface {
-	// Note replaces a value, or deletes it if it is nil, and returns at once. done is called when that is on disk.
-	Note(name string, value []byte, done func())
+	// Note replaces a value, or deletes it if it is nil, and returns at once. done is called when that is on disk. If it
+	// returns an error nothing happens.
+	Note(name string, value []byte, done func()) error
 }
 
 // sessionPrefix begins the names of sessions' notes. The device's name follows.
 const sessionPrefix = "session/"
 
 // saver returns what a worker saves its session with.
-func saver(n notes, device string) func(*upstream.Kept, func()) {
+func saver(n notes, device string, log *zap.Logger) func(*upstream.Kept, func()) {
 	return func(k *upstream.Kept, done func()) {
 		var value []byte
 		if k != nil {
 			value = encodeSession(k)
 		}
-		n.Note(sessionPrefix+device, value, done)
+		if err := n.Note(sessionPrefix+device, value, done); err != nil {
+			log.Error("a session cannot be saved: after a restart its device has to subscribe again",
+				zap.String("device", device), zap.NamedError("err", err))
+		}
 	}
 }
 
@@ -76,11 +81,13 @@ func encodeSession(k *upstream.Kept) []byte {
 	if r.Filters == nil {
 		r.Filters = map[string]byte{}
 	}
-	value, err := json.Marshal(r)
-	if err != nil {
+	var value bytes.Buffer
+	e := json.NewEncoder(&value)
+	e.SetEscapeHTML(false) // which makes some characters six times as long
+	if err := e.Encode(r); err != nil {
 		panic(err) // only for types and times that it cannot have
 	}
-	return value
+	return value.Bytes()
 }
 
 func decodeSession(value []byte) (*upstream.Kept, error) {

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"bridged/internal/broker"
+	"bridged/internal/lane"
 	"bridged/internal/mqtt"
 	"bridged/internal/upstream"
 )
@@ -20,13 +21,17 @@ import (
 // noteMap is a disk for notes.
 type noteMap map[string][]byte
 
-func (n noteMap) Note(name string, value []byte, done func()) {
+func (n noteMap) Note(name string, value []byte, done func()) error {
+	if len(value) > lane.MaxNote {
+		return lane.ErrNoteSize
+	}
 	if value == nil {
 		delete(n, name)
 	} else {
 		n[name] = value
 	}
 	done()
+	return nil
 }
 
 func TestSessionNotes(t *testing.T) {
@@ -37,18 +42,26 @@ func TestSessionNotes(t *testing.T) {
 		"odd/name": {Filters: map[string]byte{}, Expiry: 60, Left: leftAt},
 	}
 	saved := 0
-	for device, k := range want {
-		saver(disk, device)(k, func() { saved++ })
-	}
-	saver(disk, "none")(&upstream.Kept{}, func() { saved++ })
-	saver(disk, "none")(nil, func() { saved++ })
 	core, logs := observer.New(zapcore.DebugLevel)
+	log := zap.New(core)
+	for device, k := range want {
+		saver(disk, device, log)(k, func() { saved++ })
+	}
+	saver(disk, "none", log)(&upstream.Kept{}, func() { saved++ })
+	saver(disk, "none", log)(nil, func() { saved++ })
 	if got := keptSessions(disk, zap.New(core)); !cmp.Equal(got, want) {
 		t.Error(cmp.Diff(got, want))
 	}
 	if saved != 4 || len(disk) != 3 || logs.Len() != 0 {
 		t.Errorf("%d saved, notes %s, logs %v", saved, disk, logs.All())
 	}
+
+	huge := upstream.Kept{Filters: map[string]byte{strings.Repeat("<", lane.MaxNote): 1}}
+	saver(disk, "huge", log)(&huge, func() { saved++ })
+	if saved != 4 || len(disk) != 3 || logs.FilterLevelExact(zapcore.ErrorLevel).Len() != 1 {
+		t.Errorf("a session that cannot be saved: %d saved, logs %v", saved, logs.All())
+	}
+	logs.TakeAll()
 
 	damaged := []byte(`{"version":1,`)
 	disk[sessionPrefix+"dev"] = damaged

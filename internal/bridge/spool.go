@@ -34,7 +34,12 @@ func (b *Bridge) openSpool(memory *lane.Budget) error {
 // spoolFault tells that messages cannot be stored, or can again.
 func (b *Bridge) spoolFault(err error) {
 	if err == nil {
-		b.log.Info("messages can be stored on disk again")
+		b.log.Info("the disk can be used again")
+		return
+	}
+	if errors.Is(err, lane.ErrRead) {
+		b.log.Error("messages on disk cannot be read: they wait", zap.NamedError("err", err),
+			zap.String("remedy", spoolRemedy(err)))
 		return
 	}
 	b.log.Error("messages cannot be stored on disk: what the far side does not acknowledge is not acknowledged here",

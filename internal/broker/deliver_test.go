@@ -63,7 +63,7 @@ func TestDeliverUnknownAcknowledgements(t *testing.T) {
 	})
 }
 
-// Device and broker both count packet identifiers from 1. Neither direction, nor SUBSCRIBE, disturbs the other.
+// Device and broker use the same packet identifiers. Neither direction, nor SUBSCRIBE, disturbs the other.
 func TestIdentifiersOfBothDirections(t *testing.T) {
 	versions(t, func(t *testing.T, v byte) {
 		r, cl := one(t)
@@ -73,13 +73,12 @@ func TestIdentifiersOfBothDirections(t *testing.T) {
 		for i := range n {
 			cl.send("down", fmt.Sprint(i), byte(1+i%2))
 		}
+		var ids [n]uint16
 		for i := range n {
-			if pk := c.message(fmt.Sprint(i)); pk.PacketID != uint16(i+1) {
-				t.Fatalf("message %d has identifier %d", i, pk.PacketID)
-			}
+			ids[i] = c.message(fmt.Sprint(i)).PacketID
 		}
 		for i := range n {
-			c.publish("up", fmt.Sprint(i), byte(1+i%2), uint16(i+1))
+			c.publish("up", fmt.Sprint(i), byte(1+i%2), ids[i])
 		}
 		cl.receive(n)
 		c.subscribe(1, packets.Subscription{Filter: "f", Qos: 1})
@@ -88,23 +87,23 @@ func TestIdentifiersOfBothDirections(t *testing.T) {
 		}
 		for i := range n {
 			cl.done(i)
-			c.acked([]byte{packets.Puback, packets.Pubrec}[i%2], uint16(i+1))
+			c.acked([]byte{packets.Puback, packets.Pubrec}[i%2], ids[i])
 		}
 		if got := cl.down.Counters(); got.InFlight != n {
 			t.Fatalf("%d in flight, want %d", got.InFlight, n)
 		}
 		for i := range n {
-			c.ack([]byte{packets.Puback, packets.Pubrec}[i%2], uint16(i+1))
+			c.ack([]byte{packets.Puback, packets.Pubrec}[i%2], ids[i])
 		}
-		c.acked(packets.Pubrel, 2)
-		c.acked(packets.Pubrel, 4)
-		c.ack(packets.Pubrel, 2)
-		c.acked(packets.Pubcomp, 2)
+		c.acked(packets.Pubrel, ids[1])
+		c.acked(packets.Pubrel, ids[3])
+		c.ack(packets.Pubrel, ids[1])
+		c.acked(packets.Pubcomp, ids[1])
 		if got := cl.down.Counters(); got.Delivered != n/2 {
 			t.Errorf("%d delivered before PUBCOMP, want %d", got.Delivered, n/2)
 		}
-		c.ack(packets.Pubcomp, 2)
-		c.ack(packets.Pubcomp, 4)
+		c.ack(packets.Pubcomp, ids[1])
+		c.ack(packets.Pubcomp, ids[3])
 		until(t, "everything is delivered", func() bool { return cl.down.Counters().Delivered == n })
 	})
 }
@@ -214,11 +213,11 @@ func TestReceiveMaximumCountsUntilPubcomp(t *testing.T) {
 	c, _ := r.connect(5, "dev", func(pk *packets.Packet) { pk.Properties.ReceiveMaximum = 1 })
 	cl.send("t", "one", 2)
 	cl.send("t", "two", 2)
-	c.message("one")
-	c.ack(packets.Pubrec, 1)
-	c.acked(packets.Pubrel, 1)
+	id := c.message("one").PacketID
+	c.ack(packets.Pubrec, id)
+	c.acked(packets.Pubrel, id)
 	c.silent()
-	c.ack(packets.Pubcomp, 1)
+	c.ack(packets.Pubcomp, id)
 	pk := c.message("two")
 	c.send(&packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pubrec}, PacketID: pk.PacketID,
 		ReasonCode: packets.ErrQuotaExceeded.Code}) // refused

@@ -14,7 +14,7 @@ func TestPolicies(t *testing.T) {
 	}{
 		"messages": {Config{MaxMessages: 3}, 3},
 		"bytes":    {Config{MaxBytes: 3*base + 2}, 3},
-		"memory":   {Config{Budget: NewBudget(8 * base)}, 8}, // an eighth is the largest message
+		"memory":   {Config{Budget: NewBudget(8 * base)}, 8},
 	}
 	for name, tt := range bounds {
 		fill := func(t *testing.T, policy Policy) (*Lane, *source, int) {
@@ -162,8 +162,8 @@ func TestNeverDeliverable(t *testing.T) {
 		"payload fits":        {Config{MaxPayload: 10}, message(1, 10), 0},
 		"bytes":               {Config{MaxBytes: base + 10}, message(1, 11), TooLarge},
 		"bytes fit":           {Config{MaxBytes: base + 10}, message(1, 10), 0},
-		"memory":              {Config{Budget: NewBudget(8*base + 80)}, message(1, 11), TooLarge},
-		"memory fits":         {Config{Budget: NewBudget(8*base + 80)}, message(1, 10), 0},
+		"memory":              {Config{Budget: NewBudget(base + 10)}, message(1, 11), TooLarge},
+		"memory fits":         {Config{Budget: NewBudget(base + 10)}, message(1, 10), 0},
 		"topic bytes":         {Config{MaxTopicBytes: 3}, mqtt.Message{Topic: "abcd", QoS: 1}, TopicLimit},
 		"topic bytes fit":     {Config{MaxTopicBytes: 3}, mqtt.Message{Topic: "abc", QoS: 1}, 0},
 		"topic levels":        {Config{MaxTopicLevels: 2}, mqtt.Message{Topic: "/a/b/c", QoS: 1}, TopicLimit},

@@ -21,8 +21,8 @@ func (b *Budget) Used() int64 {
 	return b.used
 }
 
-// fits says whether a message of this size can ever be reserved: it may take an eighth of the limit, see roomyLocked.
-func (b *Budget) fits(size int64) bool { return b == nil || size <= b.limit/8 }
+// fits says whether a message of this size can ever be reserved.
+func (b *Budget) fits(size int64) bool { return b == nil || size <= b.limit }
 
 // reserve takes size bytes, beyond the limit if must is set.
 func (b *Budget) reserve(size int64, must bool) bool {
@@ -38,11 +38,11 @@ func (b *Budget) reserve(size int64, must bool) bool {
 	return true
 }
 
-// wait has l called when there is room, or returns true if there is room already.
-func (b *Budget) wait(l *Lane) bool {
+// wait has l called when there may be room for a message of this size, or returns true if there is room already.
+func (b *Budget) wait(l *Lane, size int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.roomyLocked() {
+	if b.used+size <= b.limit {
 		return true
 	}
 	b.waiting[l] = struct{}{}
@@ -63,8 +63,8 @@ func (b *Budget) Give(size int64) {
 	}
 }
 
-// roomyLocked is short of the limit by the largest message that the limit lets in, so that a lane that is called
-// finds room.
+// roomyLocked is somewhat short of the limit, so that a lane that is called mostly finds room. If it does not, it waits
+// for the next call.
 func (b *Budget) roomyLocked() bool { return b.used < b.limit-b.limit/8 }
 
 // roomy says whether it is well below the limit.

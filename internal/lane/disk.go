@@ -130,8 +130,13 @@ func (l *Lane) collectLocked(quota int64, end bool) (c Change, size int64, ok bo
 	if len(c.Put) == 0 && !d.deletes() && !l.marks.pending() && (!end || c.State == d.last) {
 		return Change{}, 0, false
 	}
-	f.gone, d.gone = d.gone, nil
-	f.ended, d.ended = d.ended, false
+	for _, seq := range d.gone {
+		if seq >= c.State.Head { // the others go with the head
+			f.gone = append(f.gone, seq)
+		}
+	}
+	f.ended = d.ended || len(f.gone) < len(d.gone)
+	d.gone, d.ended = nil, false
 	c.Key, c.Gone = l.key, l.doubtfulLocked(f.gone, f.end)
 	f.marks, c.Unmark, c.Mark, c.Fresh = l.marks.takeLocked()
 	d.flying, d.last = f, c.State
@@ -270,6 +275,5 @@ func (l *Lane) resume(s Saved) {
 	if st.Queued > 0 {
 		l.cursor = st.Head
 		l.gap = gap{lo: st.Head, hi: st.Next, count: st.Queued, bytes: st.Bytes, oldest: l.sinceEpoch(st.Oldest)}
-		_ = l.spool.disk.reserve(st.Bytes, true) // it is there, whatever the limit is now
 	}
 }

@@ -272,6 +272,9 @@ func (l *Lane) insertLocked(p piece, records []Record) bool {
 		entries = append(entries, e)
 	}
 	l.q.insert(at, entries)
+	if surplus := len(entries) - g.count; surplus > 0 {
+		l.surplusLocked(surplus, size, last < g.hi)
+	}
 	g.count -= len(entries)
 	g.bytes -= size
 	g.lo = last
@@ -296,6 +299,23 @@ func (l *Lane) insertLocked(p piece, records []Record) bool {
 		*g = gap{}
 	}
 	return last > p.from
+}
+
+// surplusLocked is for a store that has more messages than it said: one that was mended may bring back some that were
+// deleted. They count as accepted once more. If there may be more of them the gap goes on.
+func (l *Lane) surplusLocked(n int, size int64, more bool) {
+	if more {
+		n++ // counted as damaged if it is not there
+	}
+	size = max(0, size-l.gap.bytes)
+	l.count.Accepted += uint64(n)
+	l.live += n
+	l.bytes += size
+	l.disk.live += n
+	l.disk.bytes += size
+	_ = l.spool.disk.reserve(size, true)
+	l.gap.count += n
+	l.gap.bytes += size
 }
 
 // waitsLocked says whether a message before the i-th entry waits for delivery.

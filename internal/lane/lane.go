@@ -193,7 +193,7 @@ func (l *Lane) admitLocked(m *mqtt.Message) (Reason, bool) {
 		case m.QoS == 0 || policy == DropNewest:
 			return QueueFull, true
 		case policy == Block:
-			if own && l.cfg.Budget.wait(l) {
+			if own && l.cfg.Budget.wait(l, size) {
 				continue // there is room by now
 			}
 			return 0, false

@@ -90,7 +90,7 @@ func (l *modelLane) offer(m mqtt.Message, from bool, t mqtt.Token) bool {
 func (l *modelLane) admit(m *mqtt.Message) (Reason, bool) {
 	size := m.Size()
 	switch {
-	case l.cfg.MaxPayload > 0 && int64(len(m.Payload)) > l.cfg.MaxPayload, size > l.cfg.MaxBytes, size > l.budget.limit/8:
+	case l.cfg.MaxPayload > 0 && int64(len(m.Payload)) > l.cfg.MaxPayload, size > l.cfg.MaxBytes, size > l.budget.limit:
 		return TooLarge, true
 	case len(m.Topic) > l.cfg.MaxTopicBytes:
 		return TopicLimit, true

@@ -12,6 +12,9 @@ import (
 // ErrDiskLimit is a spool's fault when its lanes have as many bytes on disk as they may.
 var ErrDiskLimit = errors.New("the limit of the disk queue is reached")
 
+// ErrRead is a spool's fault when it cannot read what is stored.
+var ErrRead = errors.New("stored messages cannot be read")
+
 // SpoolConfig says how lanes share a store.
 type SpoolConfig struct {
 	Store  Store
@@ -29,6 +32,7 @@ type Spool struct {
 	disk    *Budget
 	fault   atomic.Pointer[Fault] // written under faults
 	faults  sync.Mutex
+	refused atomic.Int64 // the size of the message that met it last
 	limited atomic.Bool  // the disk limit was met in this round
 	broken  atomic.Int64 // lanes with a piece that could not be read
 	toWrite chan struct{}
@@ -41,14 +45,14 @@ type Spool struct {
 	lanes   []*Lane
 	writes  []*Lane // to be looked at by the writer
 	reads   []*Lane
-	notes   []note
+	notes   map[string]*note
 	flushes []flush
 	held    map[string][]byte // notes as of the start
 }
 
 type note struct {
-	Note
-	done func()
+	value []byte
+	done  []func()
 }
 
 // flush waits until each of the lanes has stored or finished what was before a sequence number.
@@ -95,12 +99,13 @@ func NewSpool(cfg SpoolConfig) (*Spool, error) {
 		return nil, err
 	}
 	s := &Spool{
-		cfg: cfg, disk: NewBudget(cfg.Limit), held: contents.Notes,
+		cfg: cfg, disk: NewBudget(cfg.Limit), held: contents.Notes, notes: make(map[string]*note),
 		toWrite: make(chan struct{}, 1), toRead: make(chan struct{}, 1), saved: make(map[Key]Saved),
 	}
 	delete(s.held, probe)
 	for _, l := range contents.Lanes {
 		s.saved[l.Key] = l
+		_ = s.disk.reserve(l.State.Bytes, true) // it is there, whatever the limit is now
 	}
 	return s, nil
 }
@@ -138,13 +143,31 @@ func (s *Spool) Unclaimed() []Saved {
 // Notes returns the notes that were stored when the spool was made.
 func (s *Spool) Notes() map[string][]byte { return s.held }
 
+// MaxNote is how many bytes a note may have.
+const MaxNote = 1 << 20
+
+// ErrNoteSize means that a note is larger than MaxNote.
+var ErrNoteSize = errors.New("too large to be stored")
+
 // Note stores a named value, or deletes it if it is nil, and calls done, which may be nil, once that is on disk. It
-// does not wait.
-func (s *Spool) Note(name string, value []byte, done func()) {
+// does not wait. The latest value of a name counts. If it returns an error nothing happens.
+func (s *Spool) Note(name string, value []byte, done func()) error {
+	if len(value) > MaxNote {
+		return fmt.Errorf("%s: %d bytes are %w", name, len(value), ErrNoteSize)
+	}
 	s.mu.Lock()
-	s.notes = append(s.notes, note{Note{name, value}, done})
+	n := s.notes[name]
+	if n == nil {
+		n = new(note)
+		s.notes[name] = n
+	}
+	n.value = value
+	if done != nil {
+		n.done = append(n.done, done)
+	}
 	s.mu.Unlock()
 	wake(s.toWrite)
+	return nil
 }
 
 // Status tells how the spool is.
@@ -173,6 +196,7 @@ func (s *Spool) reserve(size int64) bool {
 	ok := s.disk.reserve(size, false)
 	if !ok {
 		s.limited.Store(true)
+		s.refused.Store(size)
 	}
 	return ok
 }
@@ -266,7 +290,7 @@ func (s *Spool) read(ctx context.Context) {
 			p := l.nextPiece()
 			records, err := s.cfg.Store.Read(l.key, p.from, p.before, pieceMessages, pieceBytes)
 			if err != nil {
-				s.failed(fmt.Errorf("read: %w", err))
+				s.failed(fmt.Errorf("%w: %w", ErrRead, err))
 			}
 			l.loaded(p, records, err)
 		}
@@ -294,7 +318,7 @@ func (s *Spool) write(ctx context.Context) {
 		}
 		for more := true; more && ctx.Err() == nil; {
 			wrote, err := s.commit(false)
-			if err != nil && !errors.Is(err, ErrDiskLimit) {
+			if err != nil {
 				retryAt = time.Now().Add(retryEvery)
 			}
 			if wrote {
@@ -309,12 +333,12 @@ func (s *Spool) write(ctx context.Context) {
 func (s *Spool) commit(end bool) (wrote bool, err error) {
 	s.mu.Lock()
 	lanes, notes, flushes := s.writes, s.notes, s.flushes
-	s.writes, s.notes, s.flushes = nil, nil, nil
+	s.writes, s.notes, s.flushes = nil, make(map[string]*note), nil
 	s.mu.Unlock()
 
 	b, taken := s.gather(lanes, end)
-	for _, n := range notes {
-		b.Notes = append(b.Notes, n.Note)
+	for name, n := range notes {
+		b.Notes = append(b.Notes, Note{Name: name, Value: n.value})
 	}
 	if len(taken)+len(notes) == 0 && !end && s.probes() {
 		b.Notes = append(b.Notes, Note{Name: probe, Value: []byte{1}})
@@ -325,7 +349,13 @@ func (s *Spool) commit(end bool) (wrote bool, err error) {
 	}
 	if err != nil {
 		s.mu.Lock()
-		s.notes = append(notes, s.notes...)
+		for name, n := range notes {
+			if newer := s.notes[name]; newer != nil {
+				newer.done = append(n.done, newer.done...)
+			} else {
+				s.notes[name] = n
+			}
+		}
 		s.mu.Unlock()
 		for _, l := range taken {
 			l.failed()
@@ -394,7 +424,7 @@ func (s *Spool) gather(lanes []*Lane, end bool) (b *Batch, taken []*Lane) {
 }
 
 // committed tells everybody that a batch is on disk.
-func (s *Spool) committed(b *Batch, taken []*Lane, notes []note) {
+func (s *Spool) committed(b *Batch, taken []*Lane, notes map[string]*note) {
 	if len(b.Changes)+len(b.Notes) > 0 {
 		s.commits.Add(1)
 	}
@@ -403,8 +433,8 @@ func (s *Spool) committed(b *Batch, taken []*Lane, notes []note) {
 		l.committed()
 	}
 	for _, n := range notes {
-		if n.done != nil {
-			n.done()
+		for _, done := range n.done {
+			done()
 		}
 	}
 	if s.limited.Load() {
@@ -419,7 +449,8 @@ func (s *Spool) worked() {
 	s.faults.Lock()
 	defer s.faults.Unlock()
 	fault := s.fault.Load()
-	if fault == nil || s.broken.Load() > 0 || errors.Is(fault.Err, ErrDiskLimit) && !s.disk.roomy() {
+	if fault == nil || s.broken.Load() > 0 ||
+		errors.Is(fault.Err, ErrDiskLimit) && (!s.disk.roomy() || s.disk.Used()+s.refused.Load() > s.cfg.Limit) {
 		return
 	}
 	s.fault.Store(nil)

@@ -603,7 +603,7 @@ func TestNotes(t *testing.T) {
 		var mu sync.Mutex
 		var done []string
 		note := func(name, value string) {
-			r.spool.Note(name, []byte(value), func() {
+			err := r.spool.Note(name, []byte(value), func() {
 				store.mu.Lock()
 				now := string(store.notes[name])
 				store.mu.Unlock()
@@ -611,6 +611,9 @@ func TestNotes(t *testing.T) {
 				defer mu.Unlock()
 				done = append(done, value+" "+now)
 			})
+			if err != nil {
+				t.Error(err)
+			}
 		}
 		gate := make(chan struct{})
 		store.set(func(s *fakeStore) { s.commitErr, s.gate = errStore, gate })
@@ -626,10 +629,16 @@ func TestNotes(t *testing.T) {
 		}
 		store.set(func(s *fakeStore) { s.commitErr = nil })
 		goBy(time.Second)
+		slices.Sort(done)
 		if got := strings.Join(done, ", "); got != "1 2, 2 2, 3 3" {
 			t.Fatalf("done %q", got)
 		}
-		r.spool.Note("b", nil, nil)
+		if err := r.spool.Note("b", nil, nil); err != nil {
+			t.Error(err)
+		}
+		if err := r.spool.Note("c", make([]byte, MaxNote+1), nil); !errors.Is(err, ErrNoteSize) {
+			t.Errorf("a note of more than %d bytes: %v", MaxNote, err)
+		}
 		store.set(func(s *fakeStore) { s.commitErr = errStore })
 		synctest.Wait()
 		goBy(3 * time.Second)

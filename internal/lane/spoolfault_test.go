@@ -21,7 +21,7 @@ func TestUnreadable(t *testing.T) {
 		rd := attach(l, c)
 		goBy(10 * time.Second)
 		wantDelivered(t, c)
-		r.wantFaults("read: " + errStore.Error())
+		r.wantFaults(ErrRead.Error() + ": " + errStore.Error())
 		if n := r.store.saw().readTries; n < 9 || n > 12 {
 			t.Fatalf("%d attempts to read in 10 s", n)
 		}
@@ -31,10 +31,10 @@ func TestUnreadable(t *testing.T) {
 		offerAll(t, l, s, 101, 101)
 		goBy(200 * time.Millisecond)
 		wantOutcomes(t, s, Stored, 1, 101)
-		r.wantFaults("read: " + errStore.Error())
+		r.wantFaults(ErrRead.Error() + ": " + errStore.Error())
 		r.store.set(func(s *fakeStore) { s.readErr = nil })
 		goBy(1200 * time.Millisecond)
-		r.wantFaults("read: "+errStore.Error(), "")
+		r.wantFaults(ErrRead.Error()+": "+errStore.Error(), "")
 		for range 101 {
 			for _, d := range c.got() {
 				rd.Done(d.Seq)
@@ -59,7 +59,7 @@ func TestUnreadableAndDropped(t *testing.T) {
 		goBy(time.Second)
 		rd.Detach(false)
 		goBy(3 * time.Second)
-		r.wantFaults("read: "+errStore.Error(), "")
+		r.wantFaults(ErrRead.Error()+": "+errStore.Error(), "")
 		r.wantStored(0)
 		if c := ledger(t, l); c.Dropped[SessionEnded] != 10 {
 			t.Fatalf("%+v", c)
@@ -231,9 +231,10 @@ func TestDoubtfulBehindTheLimit(t *testing.T) {
 		store := newFakeStore()
 		r := newRig(t, store, 0, 100*size)
 		other := r.spool.Lane(Key{Device: "other"}, Config{Away: true, Budget: r.memory, Hold: true})
-		l, s := r.lane(Config{Away: true}), new(source)
+		l, s := r.lane(Config{SpillAfter: time.Hour}), new(source)
 		store.set(func(s *fakeStore) { s.commitErr, s.applies = errStore, true })
 		offerAll(t, l, s, 1, 60)
+		l.Away() // all of them at once
 		synctest.Wait()
 		r.wantStored(60) // as it happens
 		wantSettled(t, s)

@@ -17,9 +17,29 @@ type Outbox struct {
 	again    []uint64            // sequence numbers that are to come again, in order; see Disconnected
 	orphans  []uint16            // QoS 2: passed over on this connection; see Disconnected
 	doubts   map[uint16]struct{} // identifiers that the receiver may hold for a message of an earlier process
-	last     uint16
-	wrapped  bool
+	ranges   [2]idRange
 	inherits bool
+}
+
+// idRange hands out identifiers. QoS 2 has its own: one that an earlier process may have left between PUBREC and PUBREL
+// is never used for anything else then.
+type idRange struct {
+	used    int
+	last    uint16 // 0 if none was handed out
+	wrapped bool
+}
+
+const (
+	rangeSize   = 32767
+	firstOfQoS1 = 1
+	firstOfQoS2 = firstOfQoS1 + rangeSize
+)
+
+func rangeOf(id uint16) int {
+	if id < firstOfQoS2 {
+		return 0
+	}
+	return 1
 }
 
 type outEntry struct {
@@ -27,14 +47,14 @@ type outEntry struct {
 	qos byte
 }
 
-// Assign returns the packet identifier for a message of QoS 1 or 2, and whether it is new. ok is false when all 65,535
-// are in use.
+// Assign returns the packet identifier for a message of QoS 1 or 2, and whether it is new. ok is false when all 32,767
+// for its QoS are in use.
 func (o *Outbox) Assign(seq uint64, qos byte) (id uint16, fresh, ok bool) {
 	o.passOver(seq)
 	if e, found := o.ids[seq]; found {
 		return e.id, false, true
 	}
-	id, ok = o.take(seq)
+	id, ok = o.take(seq, qos)
 	if ok {
 		o.ids[seq] = outEntry{id, qos}
 	}
@@ -77,20 +97,26 @@ func (o *Outbox) passOver(seq uint64) {
 			o.entries[e.id] = released
 			o.orphans = append(o.orphans, e.id)
 		default:
-			delete(o.entries, e.id)
+			o.free(e.id)
 		}
 		delete(o.ids, old)
 	}
 }
 
 // Reserve takes an identifier for a SUBSCRIBE or UNSUBSCRIBE, until Free.
-func (o *Outbox) Reserve() (id uint16, ok bool) { return o.take(reserved) }
+func (o *Outbox) Reserve() (id uint16, ok bool) { return o.take(reserved, 1) }
 
 // Free gives back an identifier that was reserved.
 func (o *Outbox) Free(id uint16) {
 	if seq, ok := o.entries[id]; ok && seq == reserved {
-		delete(o.entries, id)
+		o.free(id)
 	}
+}
+
+// free makes an identifier available again.
+func (o *Outbox) free(id uint16) {
+	delete(o.entries, id)
+	o.ranges[rangeOf(id)].used--
 }
 
 // These stand for the sequence number of identifiers that carry no message. Lanes count from 1.
@@ -99,31 +125,39 @@ const (
 	released = math.MaxUint64
 )
 
-const maxID = 65535
-
-func (o *Outbox) take(seq uint64) (id uint16, ok bool) {
-	if len(o.entries) == maxID {
+func (o *Outbox) take(seq uint64, qos byte) (id uint16, ok bool) {
+	first, r := uint16(firstOfQoS1), &o.ranges[0]
+	if qos == 2 {
+		first, r = firstOfQoS2, &o.ranges[1]
+	}
+	if r.used == rangeSize {
 		return 0, false
 	}
 	if o.ids == nil {
 		o.ids, o.entries = make(map[uint64]outEntry), make(map[uint16]uint64)
 	}
 	for {
-		o.last++
-		if o.last == 0 {
-			o.last, o.wrapped = 1, true
+		switch {
+		case r.last == 0:
+			r.last = first
+		case r.last == first+rangeSize-1:
+			r.last, r.wrapped = first, true
+		default:
+			r.last++
 		}
-		if _, used := o.entries[o.last]; !used {
-			o.entries[o.last] = seq
-			if o.inherits && !o.wrapped && seq != reserved {
-				if o.doubts == nil {
-					o.doubts = make(map[uint16]struct{})
-				}
-				o.doubts[o.last] = struct{}{}
-			}
-			return o.last, true
+		if _, used := o.entries[r.last]; !used {
+			break
 		}
 	}
+	o.entries[r.last] = seq
+	r.used++
+	if qos == 2 && o.inherits && !r.wrapped {
+		if o.doubts == nil {
+			o.doubts = make(map[uint16]struct{})
+		}
+		o.doubts[r.last] = struct{}{}
+	}
+	return r.last, true
 }
 
 // Ack handles PUBACK, or PUBREC with an error code: the message is done with, its identifier free.
@@ -132,7 +166,7 @@ func (o *Outbox) Ack(id uint16) (seq uint64, ok bool) {
 	if !ok || seq == reserved || seq == released {
 		return 0, false
 	}
-	delete(o.entries, id)
+	o.free(id)
 	delete(o.ids, seq)
 	delete(o.doubts, id) // PUBREL came before what is answered
 	return seq, true
@@ -144,6 +178,7 @@ func (o *Outbox) Receive(id uint16) (seq uint64, ok bool) {
 	seq, ok = o.Ack(id)
 	if ok {
 		o.entries[id] = released
+		o.ranges[rangeOf(id)].used++
 		o.released = append(o.released, id)
 		if o.received == nil {
 			o.received = make(map[uint64]uint16)
@@ -173,7 +208,7 @@ func (o *Outbox) Complete(id uint16) (seq uint64, ok bool) {
 			break
 		}
 	}
-	delete(o.entries, id)
+	o.free(id)
 	o.released, o.orphans = without(o.released, id), without(o.orphans, id)
 	return seq, ok
 }
@@ -206,4 +241,10 @@ func (o *Outbox) InFlight() int {
 }
 
 // Reset forgets everything, as the end of a session does.
-func (o *Outbox) Reset() { *o = Outbox{last: o.last, wrapped: o.wrapped} }
+func (o *Outbox) Reset() {
+	ranges := o.ranges
+	for i := range ranges {
+		ranges[i].used = 0
+	}
+	*o = Outbox{ranges: ranges}
+}

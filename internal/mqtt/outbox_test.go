@@ -55,7 +55,7 @@ func (m *outboxModel) check(o *Outbox) error {
 	if got := o.InFlight(); got != flying {
 		return fmt.Errorf("%d identifiers are in flight, want %d", got, flying)
 	}
-	if o.wrapped && len(m.ever) < 65535 {
+	if o.ranges[0].wrapped && o.ranges[1].wrapped && len(m.ever) < 2*rangeSize {
 		return fmt.Errorf("wrapped after %d identifiers", len(m.ever))
 	}
 	return nil
@@ -74,14 +74,14 @@ func runOutboxModel(seed uint64) error {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	o := new(Outbox)
 	if seed%2 == 0 {
-		o.last = 65535 - 100 // wraps soon
+		o.ranges[0].last, o.ranges[1].last = rangeSize-100, firstOfQoS2+rangeSize-101 // wrap soon
 	}
 	m := &outboxModel{
 		inFlight: make(map[uint64]uint16), received: make(map[uint16]uint64), ever: make(map[uint16]bool),
 		exactly: make(map[uint64]bool),
 	}
-	for i := range int(o.last) {
-		m.ever[uint16(i+1)] = true
+	for i := range int(o.ranges[0].last) {
+		m.ever[uint16(i+1)], m.ever[uint16(firstOfQoS2+i)] = true, true
 	}
 	for i := range 1500 {
 		if err := m.step(o, rng); err != nil {
@@ -251,18 +251,21 @@ func TestOutboxWrapsAround(t *testing.T) {
 	o.Assign(2, 1)
 	received, _, _ := o.Assign(3, 1)
 	o.Receive(received)
-	for seq := uint64(10); seq < 10+2*65535; seq++ {
+	for seq := uint64(10); seq < 10+2*rangeSize; seq++ {
 		id, _, ok := o.Assign(seq, 1)
 		if !ok || id == 0 || id == first || id == reserved || id == received {
 			t.Fatalf("message %d has identifier %d, %v", seq, id, ok)
 		}
-		if used := seq - 10 + 4 + 1; o.wrapped != (used > 65535) {
-			t.Fatalf("wrapped = %v after %d identifiers", o.wrapped, used)
+		if used := seq - 10 + 4 + 1; o.ranges[0].wrapped != (used > rangeSize) {
+			t.Fatalf("wrapped = %v after %d identifiers", o.ranges[0].wrapped, used)
+		}
+		if id >= firstOfQoS2 {
+			t.Fatalf("message %d has identifier %d, which is for QoS 2", seq, id)
 		}
 		o.Ack(id)
 	}
 	o.Reset()
-	if !o.wrapped {
+	if !o.ranges[0].wrapped {
 		t.Error("it was forgotten that all were used")
 	}
 	if id, _, _ := o.Assign(1, 1); id == first {
@@ -274,30 +277,30 @@ func TestOutboxWrapsAround(t *testing.T) {
 func TestOutboxFull(t *testing.T) {
 	var o Outbox
 	seen := make(map[uint16]bool)
-	for seq := uint64(1); seq <= 65535; seq++ {
-		id, fresh, ok := o.Assign(seq, 1)
+	for seq := uint64(1); seq <= 2*rangeSize; seq++ {
+		id, fresh, ok := o.Assign(seq, byte(1+seq%2))
 		if !fresh || !ok || id == 0 || seen[id] {
 			t.Fatalf("Assign(%d) = %d, %v, %v", seq, id, fresh, ok)
 		}
 		seen[id] = true
-		if seq%2 == 0 {
+		if seq%2 == 1 {
 			o.Receive(id)
 		}
 	}
-	for range 10000 {
-		if id, _, ok := o.Assign(70000, 1); ok {
+	for i := range 10000 {
+		if id, _, ok := o.Assign(70000, byte(1+i%2)); ok {
 			t.Fatalf("identifier %d was free", id)
 		}
 		if id, ok := o.Reserve(); ok {
 			t.Fatalf("identifier %d was free", id)
 		}
 	}
-	if o.Len() != 65535 {
+	if o.Len() != 2*rangeSize {
 		t.Fatalf("%d identifiers are in use", o.Len())
 	}
-	o.Complete(4242)
-	if id, fresh, ok := o.Assign(70000, 1); id != 4242 || !fresh || !ok {
-		t.Fatalf("Assign() = %d, %v, %v; 4242 is free", id, fresh, ok)
+	o.Complete(44242)
+	if id, fresh, ok := o.Assign(70000, 2); id != 44242 || !fresh || !ok {
+		t.Fatalf("Assign() = %d, %v, %v; 44242 is free", id, fresh, ok)
 	}
 	o.Ack(4711)
 	if id, ok := o.Reserve(); id != 4711 || !ok {
@@ -317,7 +320,7 @@ func TestOutboxZeroValue(t *testing.T) {
 	if _, ok := o.Receive(0); ok {
 		t.Error("Receive knows identifier 0")
 	}
-	if o.Len() != 0 || len(o.Released()) != 0 || o.wrapped {
+	if o.Len() != 0 || len(o.Released()) != 0 || o.ranges != [2]idRange{} {
 		t.Errorf("not empty: %d in use, released %v", o.Len(), o.Released())
 	}
 }
@@ -363,7 +366,7 @@ func TestOutboxPassedOverQoS2(t *testing.T) {
 	if got := o.Released(); len(got) != 0 {
 		t.Errorf("released %v on the connection on which it was passed over", got)
 	}
-	for seq := uint64(3); seq < 3+2*65535; seq++ {
+	for seq := uint64(3); seq < 3+2*rangeSize; seq++ {
 		id, _, _ := o.Assign(seq, 2)
 		if id == held {
 			t.Fatalf("message %d has identifier %d, which was not released", seq, id)

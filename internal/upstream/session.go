@@ -17,7 +17,7 @@ import (
 const (
 	connackTimeout = 15 * time.Second
 	// maxIDs bounds packet identifiers in use. spareIDs are for SUBSCRIBEs and for what another process may have left.
-	maxIDs   = 60000
+	maxIDs   = 30000
 	spareIDs = 1000
 	// windowBytes bounds what is unacknowledged in a session, beside the cloud's limit in messages.
 	windowBytes = 256 << 10
@@ -143,7 +143,7 @@ func (s *session) establish(present, reset bool) {
 	}
 	w.flow.mu.Lock()
 	if present {
-		if !w.flow.known {
+		if !w.flow.known && w.cfg.Limits.MaxQoS == 2 {
 			w.flow.out.Inherit()
 		}
 		for _, id := range w.flow.out.Released() {

@@ -85,6 +85,21 @@ func (t *subscriptions) wanted() map[string]byte {
 	return want
 }
 
+// A device's session is kept as one record, which has its bounds.
+const (
+	maxFilters     = 5000
+	maxFilterBytes = 256 << 10
+)
+
+// keepable says whether all filters of the device fit into the record of its session.
+func (t *subscriptions) keepable() bool {
+	size := 0
+	for f := range t.device {
+		size += len(f)
+	}
+	return len(t.device) <= maxFilters && size <= maxFilterBytes
+}
+
 // allowed says whether the cloud can take a device's filter at all.
 func (t *subscriptions) allowed(local string) bool {
 	for _, f := range t.topics.Filters(local) {
@@ -106,9 +121,9 @@ func (w *Worker) Subscribe(subs []mqtt.Subscription, tell func(codes []byte)) {
 	for _, s := range subs {
 		if _, had := t.device[s.Filter]; !had {
 			t.device[s.Filter] = s.QoS
-			if !t.allowed(s.Filter) {
+			if !t.allowed(s.Filter) || !t.keepable() {
 				delete(t.device, s.Filter)
-				w.log.Warn("subscription beyond the cloud's limits", zap.String("filter", s.Filter))
+				w.log.Warn("subscription beyond the limits", zap.String("filter", s.Filter[:min(len(s.Filter), 200)]))
 			}
 			continue
 		}
