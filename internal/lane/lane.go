@@ -181,7 +181,7 @@ func (l *Lane) admitLocked(m *mqtt.Message) (Reason, bool) {
 	}
 	for {
 		own := l.fitsLocked(size)
-		if own && l.cfg.Budget.reserve(size, l.live == l.gap.count) {
+		if own && l.cfg.Budget.reserve(size, l.mustTakeLocked()) {
 			return 0, true
 		}
 		policy := l.cfg.OnFull
@@ -204,6 +204,12 @@ func (l *Lane) admitLocked(m *mqtt.Message) (Reason, bool) {
 			return QueueFull, true // everything older is in flight, or cannot be read
 		}
 	}
+}
+
+// mustTakeLocked says that a message may come in although memory is short, since none is in memory. Not so if it could
+// not leave: the far side is away, and the disk fails.
+func (l *Lane) mustTakeLocked() bool {
+	return l.live == l.gap.count && (l.spool == nil || l.reader != nil || l.spool.works())
 }
 
 // fitsLocked says whether the lane's own bounds let a message of this size in.
