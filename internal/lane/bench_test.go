@@ -50,6 +50,7 @@ func (nullStore) Load() (Contents, error)                                    { r
 func (nullStore) Commit(*Batch) error                                        { return nil }
 func (nullStore) Read(Key, uint64, uint64, int, int64) (r []Record, _ error) { return r, nil }
 func (nullStore) Maintain() error                                            { return nil }
+func (nullStore) Repairs() uint64                                            { return 0 }
 
 // runSpool has a spool at work until the test ends.
 func runSpool(tb testing.TB, store Store, memory *Budget) *Spool {

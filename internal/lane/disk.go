@@ -223,6 +223,15 @@ func (l *Lane) failed() {
 	l.spool.store(l)
 }
 
+// rewrite has the lane's ledger stored again.
+func (l *Lane) rewrite() {
+	l.mu.Lock()
+	l.disk.ended, l.disk.last = true, State{}
+	l.unsaved.Store(true)
+	l.spool.store(l)
+	l.mu.Unlock()
+}
+
 // recordLocked is a message as it is stored. Times are the wall clock's as of the lane's beginning and what has passed
 // since, so that setting the clock meanwhile does not age messages.
 func (l *Lane) recordLocked(e *entry) Record {

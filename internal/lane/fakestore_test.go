@@ -33,6 +33,7 @@ type fakeStore struct {
 	applied   func(*Batch)  // called when one has been applied, with mu held
 	damaged   bool          // records are missing, so that they cannot match the state
 	unchecked bool
+	repairs   uint64
 
 	seen  seen
 	wrong []string
@@ -54,6 +55,12 @@ type fakeLane struct {
 
 func newFakeStore() *fakeStore {
 	return &fakeStore{lanes: make(map[Key]*fakeLane), notes: make(map[string][]byte)}
+}
+
+func (s *fakeStore) Repairs() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.repairs
 }
 
 // crash returns what a process finds that starts after this one was killed.

@@ -39,6 +39,7 @@ type Spool struct {
 	toRead  chan struct{}
 
 	commits, messages atomic.Uint64
+	repairs           uint64 // of the store, as far as they were noticed; used by the writer
 
 	mu      sync.Mutex // protects the following fields; taken while a lane's mutex is held, never the reverse
 	saved   map[Key]Saved
@@ -103,6 +104,7 @@ func NewSpool(cfg SpoolConfig) (*Spool, error) {
 		toWrite: make(chan struct{}, 1), toRead: make(chan struct{}, 1), saved: make(map[Key]Saved),
 	}
 	delete(s.held, probe)
+	s.repairs = cfg.Store.Repairs()
 	for _, l := range contents.Lanes {
 		s.saved[l.Key] = l
 		_ = s.disk.reserve(l.State.Bytes, true) // it is there, whatever the limit is now
@@ -364,8 +366,21 @@ func (s *Spool) commit(end bool) (wrote bool, err error) {
 	} else {
 		s.committed(b, taken, notes)
 	}
+	s.repaired()
 	s.flushed(flushes, err)
 	return wrote, err
+}
+
+// repaired has all ledgers written again if the store was mended.
+func (s *Spool) repaired() {
+	n := s.cfg.Store.Repairs()
+	if n == s.repairs {
+		return
+	}
+	s.repairs = n
+	for _, l := range s.all() {
+		l.rewrite()
+	}
 }
 
 // probes says that something has to be written to see whether the store works again.

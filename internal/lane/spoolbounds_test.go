@@ -153,3 +153,31 @@ func TestMemoryWhileFailing(t *testing.T) {
 		_ = r.stop()
 	})
 }
+
+// A store that was mended has forgotten a ledger. It is written again, and what is missing is counted.
+func TestRepairs(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		store := newFakeStore()
+		r := newRig(t, store, 0, 0)
+		l, s := r.lane(Config{Away: true}), new(source)
+		offerAll(t, l, s, 1, 20)
+		goBy(time.Second)
+		store.set(func(s *fakeStore) {
+			s.damaged = true
+			s.repairs++
+			delete(s.lanes, theKey)
+		})
+		if err := r.spool.Note("x", nil, nil); err != nil { // any commit
+			t.Fatal(err)
+		}
+		goBy(time.Second)
+		if got := store.lanes[theKey]; got == nil || got.state.Queued != 20 {
+			t.Fatalf("stored: %+v", got)
+		}
+		attach(l, new(consumer))
+		goBy(time.Second)
+		if c := ledger(t, l); c.Dropped[Damaged] != 20 || c.Queued != 0 {
+			t.Errorf("counters %+v", c)
+		}
+	})
+}

@@ -10,7 +10,8 @@ import (
 // then Commit and Maintain from one goroutine and Read from another.
 //
 // A store that finds itself damaged mends what it can: it sets the damaged file aside, and what is missing then is
-// missing from Read, or was counted as dropped with the reason Damaged by the states that Load returns.
+// missing from Read, or was counted as dropped with the reason Damaged by the states that Load returns. What it then has
+// of the lanes' states may be old: lanes write theirs again when Repairs has changed.
 type Store interface {
 	// Load returns everything but the messages.
 	Load() (Contents, error)
@@ -21,6 +22,8 @@ type Store interface {
 	// after count messages, or earlier as soon as they have bytes (as Message.Size counts) or more, but never before the
 	// first. It returns fewer only if there are no more. A record that cannot be read is left out.
 	Read(k Key, from, before uint64, count int, bytes int64) ([]Record, error)
+	// Repairs is how often the store has mended itself since Load. It may be called at any time.
+	Repairs() uint64
 	// Maintain is called when nothing has been written for a while, to give space back.
 	Maintain() error
 }

@@ -39,6 +39,9 @@ func newSpoiled(t testing.TB, seed uint64, lanes, commits int) *spoiled {
 		t.Fatal(err)
 	}
 	f.data, f.m = data, sc.m
+	if err := os.Remove(s.path); err != nil { // fuzzing ends without cleaning up
+		t.Fatal(err)
+	}
 	return f
 }
 
@@ -228,7 +231,7 @@ func TestLostPage(t *testing.T) {
 	kinds := f.pageKinds(t)
 	seen := make(map[string]int)
 	for n, kind := range kinds {
-		if often := kind == "" || kind == "messages"; often && n%12 > 0 {
+		if often := kind == "" || kind == "messages"; often && n%16 > 0 {
 			continue
 		}
 		data := slices.Clone(f.data)
@@ -316,7 +319,7 @@ func TestMutations(t *testing.T) {
 	files := []*spoiled{newSpoiled(t, 1, 1, 60), newSpoiled(t, 2, 12, 250), newSpoiled(t, 3, 30, 120)}
 	rng := rand.New(rand.NewPCG(9, 9))
 	mended := 0
-	for i := range 150 {
+	for i := range 100 {
 		f := files[i%len(files)]
 		data := mutate(rng, f.data)
 		s := f.open(t, data)
@@ -329,8 +332,8 @@ func TestMutations(t *testing.T) {
 			t.Errorf("mutation %d: %s", i, w)
 		}
 	}
-	if mended < 50 {
-		t.Errorf("only %d of 150 were damaged", mended)
+	if mended < 30 {
+		t.Errorf("only %d of 100 were damaged", mended)
 	}
 }
 

@@ -236,7 +236,7 @@ func (m *model) differs(s *Store) string {
 func readAll(s *Store, k lane.Key, st lane.State) ([]lane.Record, error) {
 	var all []lane.Record
 	for from := st.Head; ; {
-		piece, err := s.Read(k, from, st.Next, 7, 4000)
+		piece, err := s.Read(k, from, st.Next, 40, 1<<14)
 		if err != nil || len(piece) == 0 {
 			return all, err
 		}

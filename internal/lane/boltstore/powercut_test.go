@@ -136,15 +136,15 @@ func cuts(t *testing.T, events []event, seed, batches, howMany int, from ...int)
 		if e.kind == evAck {
 			acked = e.ack
 		}
-		// The first file's making, and what happens to names, are short and worth more tries.
+		// What happens to names, the first file's making and what follows a failure are short and worth more tries.
 		odds := float64(howMany) / float64(len(events)-from[0])
 		switch {
 		case i < from[0]:
 			odds = 0
-		case e.kind >= evSyncDir && e.kind != evAck, i < from[0]+20:
+		case e.kind >= evSyncDir && e.kind != evAck, i < from[0]+8:
 			odds = 1
 		case slices.ContainsFunc(events[max(0, i-25):i], func(e event) bool { return e.failed }):
-			odds = 0.3
+			odds = 0.15
 		}
 		for range 2 {
 			if rng.Float64() >= odds {
@@ -228,7 +228,7 @@ func TestPowerCut(t *testing.T) {
 	if renames < 2 {
 		t.Error("the file was never compacted")
 	}
-	for _, w := range cuts(t, tr.events, 0, cutBatches, 200) {
+	for _, w := range cuts(t, tr.events, 0, cutBatches, 120) {
 		t.Error(w)
 	}
 	// It would be noticed if a sync were left out, wherever that is.
@@ -248,7 +248,7 @@ func TestPowerCut(t *testing.T) {
 			if len(events) == len(tr.events) {
 				t.Fatal("nothing was left out")
 			}
-			if len(cuts(t, events, 0, cutBatches, 200)) == 0 {
+			if len(cuts(t, events, 0, cutBatches, 120)) == 0 {
 				t.Error("nobody noticed")
 			}
 		})
@@ -281,7 +281,7 @@ func TestKilledThenPowerCut(t *testing.T) {
 			if err := tr.run(t, 1, tr.acked()+12); err != nil {
 				t.Fatal(err)
 			}
-			for _, w := range cuts(t, tr.events, 1, tr.acked(), 60, from) {
+			for _, w := range cuts(t, tr.events, 1, tr.acked(), 30, from) {
 				t.Error(w)
 			}
 		})

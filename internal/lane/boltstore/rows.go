@@ -143,7 +143,7 @@ func noteRow(key []byte, change uint64, value []byte) []byte {
 
 func parseNote(key, value []byte) (n lane.Note, change uint64, ok bool) {
 	b, ok := unseal(kindNote, key, value)
-	if !ok || key[0] != 'o' {
+	if !ok || len(key) == 0 || key[0] != 'o' {
 		return lane.Note{}, 0, false
 	}
 	r := reader{b: b, ok: true}

@@ -23,8 +23,15 @@ const (
 	damagedName = fileName + ".damaged-"
 )
 
+// Repairs implements lane.Store.
+func (s *Store) Repairs() uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.stats.Repairs
+}
+
 // MaxNote is the most bytes that a note may have.
-const MaxNote = 1 << 20
+const MaxNote = lane.MaxNote
 
 // Options are for Open. The zero value is usable.
 type Options struct {

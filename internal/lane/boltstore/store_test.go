@@ -22,11 +22,11 @@ import (
 // The store holds what the model holds, whatever is committed, over restarts and maintenance.
 func TestModel(t *testing.T) {
 	var moves, compactions uint64
-	for seed := range uint64(8) {
+	for seed := range uint64(6) {
 		dir := tempDir(t)
 		sc := newScript(seed, 1+int(seed)*3)
 		s := opened(t, dir, small)
-		for i := range 400 {
+		for i := range 250 {
 			commit(t, s, sc.next())
 			if i%17 == 0 {
 				sc.m.mustEqual(t, s)
@@ -49,7 +49,7 @@ func TestModel(t *testing.T) {
 			t.Error("the file was taken for damaged")
 		}
 	}
-	if moves < 20 || compactions < 2 {
+	if moves < 15 || compactions < 2 {
 		t.Errorf("%d moves and %d compactions are too few for a test", moves, compactions)
 	}
 }
@@ -273,7 +273,7 @@ func TestNotes(t *testing.T) {
 
 // Readers always find all that has been committed, while messages are put, delivered, moved and copied to a new file.
 func TestReadBesideCommit(t *testing.T) {
-	const readers, rounds = 3, 150
+	const readers, rounds = 3, 100
 	s, k := opened(t, tempDir(t), small), key("d")
 	var mu sync.Mutex
 	m := newModel()
