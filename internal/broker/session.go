@@ -59,7 +59,7 @@ func (s *session) acknowledgeLocked() {
 	for s.link != nil {
 		acks := s.acks[:0]
 		for id, qos, ok := s.in.Due(); ok; id, qos, ok = s.in.Due() {
-			kind := byte(puback)
+			kind := puback
 			if qos == 2 {
 				kind = pubrec
 			}

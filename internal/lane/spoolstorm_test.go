@@ -117,7 +117,7 @@ func watchStorm(t *testing.T, spool *Spool, lanes []*stormLane, over <-chan stru
 			s.l.Expect()
 			s.l.Away()
 		}
-		spool.Note("a", []byte{1}, nil)
+		_ = spool.Note("a", []byte{1}, nil) // it is small
 		_ = spool.Status()
 		select {
 		case <-over:

@@ -10,8 +10,8 @@ import (
 // then Commit and Maintain from one goroutine and Read from another.
 //
 // A store that finds itself damaged mends what it can: it sets the damaged file aside, and what is missing then is
-// missing from Read, or was counted as dropped with the reason Damaged by the states that Load returns. What it then has
-// of the lanes' states may be old: lanes write theirs again when Repairs has changed.
+// missing from Read, or was counted as dropped with the reason Damaged by the states that Load returns. What it then
+// has of the lanes' states may be old: lanes write theirs again when Repairs has changed.
 type Store interface {
 	// Load returns everything but the messages.
 	Load() (Contents, error)

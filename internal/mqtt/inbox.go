@@ -9,8 +9,9 @@ import (
 // are not done with. It belongs to the session, not to a connection, so that a message repeated after a reconnect is
 // recognised. The zero value is ready to use.
 //
-// Acknowledgements leave in the order in which the messages came on the connection (MQTT 3.1.1, 4.6), which is not always
-// the order in which they are settled: one that is repeated after a reconnect may have been settled long before.
+// Acknowledgements leave in the order in which the messages came on the connection (MQTT 3.1.1, 4.6), which is not
+// always the order in which they are settled: one that is repeated after a reconnect may have been settled long
+// before.
 type Inbox struct {
 	entries   map[uint16]inEntry
 	order     []Token // that came on this connection; those from head on are not acknowledged on it
@@ -109,8 +110,8 @@ func (in *Inbox) enqueue(id uint16, e inEntry) {
 	in.entries[id] = e
 }
 
-// Due returns the next acknowledgement that is to be sent, if there is one: PUBACK for QoS 1, after which the identifier
-// is free again, and PUBREC for QoS 2. It is called after Publish and Settle until there is none.
+// Due returns the next acknowledgement that is to be sent, if there is one: PUBACK for QoS 1, after which the
+// identifier is free again, and PUBREC for QoS 2. It is called after Publish and Settle until there is none.
 func (in *Inbox) Due() (id uint16, qos byte, ok bool) {
 	for in.head < len(in.order) {
 		t := in.order[in.head]
@@ -163,8 +164,8 @@ func (in *Inbox) Forget(t Token) {
 	}
 }
 
-// Settle records that a message was taken care of: acknowledgements may be Due. stored says that it is on disk, and with
-// it a Mark if its QoS is 2.
+// Settle records that a message was taken care of: acknowledgements may be Due. stored says that it is on disk, and
+// with it a Mark if its QoS is 2.
 func (in *Inbox) Settle(t Token, stored bool) {
 	e, ok := in.entries[t.ID()]
 	if !ok || e.token != t {

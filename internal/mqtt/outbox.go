@@ -65,8 +65,8 @@ func (o *Outbox) Assign(seq uint64, qos byte) (id uint16, fresh, ok bool) {
 // PUBREL. The receiver would take a new message under one of them for a repetition, and it would be lost.
 func (o *Outbox) Inherit() { o.inherits = true }
 
-// Doubtful says whether that can be so of a message's identifier: then PUBREL is to be sent ahead of each PUBLISH, until
-// one of the two is answered.
+// Doubtful says whether that can be so of a message's identifier: then PUBREL is to be sent ahead of each PUBLISH,
+// until one of the two is answered.
 func (o *Outbox) Doubtful(id uint16) bool {
 	_, doubtful := o.doubts[id]
 	return doubtful
