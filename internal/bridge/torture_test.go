@@ -209,6 +209,10 @@ func TestFiveHundredDevices(t *testing.T) {
 				d.Publish("up", []byte(name), 1)
 				testdevice.Expect[*packets.PubackPacket](d)
 			}
+			// All that may have come from the disk, and the SUBACK from here, before the session was there.
+			if err := c.WaitSubscribed(within(t), name, "down"); err != nil {
+				d.Fatalf("%s: %v", name, err)
+			}
 			if err := c.Publish(name, "down", []byte(name), 1); err != nil {
 				d.Fatalf("%s: %v", name, err)
 			}
@@ -221,6 +225,9 @@ func TestFiveHundredDevices(t *testing.T) {
 	}
 	wg.Wait()
 	if _, err := c.WaitAcked(within(t), n); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.WaitReceived(within(t), 3*n); err != nil {
 		t.Fatal(err)
 	}
 	if got := c.Totals(); got.Received != 3*n || got.Connects != n || got.Violations != 0 {
