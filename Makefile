@@ -58,6 +58,10 @@ fuzz: ## run every fuzz target for FUZZTIME (default 30s)
 			echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$pkg; \
 		done; done
 
+.PHONY: bench-durability
+bench-durability: ## the figures in docs/durability.md: storing, starting with a large backlog
+	$(GO) test -run '^$$' -bench . -benchtime 1x ./test/crash
+
 .PHONY: demo
 demo: build ## the bridge, simulated clouds and devices in one process
 	bin/bridged demo
@@ -68,4 +72,4 @@ clean: ## remove what was built and downloaded here
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

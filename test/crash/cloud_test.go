@@ -27,7 +27,7 @@ func newCloud(tb testing.TB) *cloud {
 	tb.Helper()
 	c := &cloud{arrived: make(map[string]*order)}
 	sim, err := cloudsim.New(cloudsim.Options{
-		Kind: cloudsim.Generic, NoWSS: true, KeepReceived: -1, OnMessage: c.take,
+		Kind: cloudsim.Generic, Addr: freeAddr(tb), NoWSS: true, KeepReceived: -1, OnMessage: c.take,
 	})
 	if err != nil {
 		tb.Fatal(err)

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"bridged/internal/lane"
 )
 
@@ -123,4 +125,127 @@ func benchCommit(b *testing.B, lim limits, lanes, each, size int) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/n, "ns/msg")
 	b.ReportMetric(float64(written(b)-start)/float64(b.N), "B-written/commit")
 	b.ReportMetric(float64(s.Stats().Moves-moves), "moves")
+}
+
+// BenchmarkDrain commits what a cloud acknowledged, 50 messages of each device at a time, while it reads the next ones.
+func BenchmarkDrain(b *testing.B) {
+	for _, lanes := range []int{1, 100} {
+		b.Run(fmt.Sprintf("lanes=%d", lanes), func(b *testing.B) {
+			s := opened(b, b.TempDir(), defaults)
+			g := newBacklog(lanes, 256)
+			for range 100000 / lanes / 10 {
+				commit(b, s, g.grow(10, g.all()...))
+			}
+			start, n := written(b), 0
+			b.ResetTimer()
+			for b.Loop() && g.states[0].Queued > 0 {
+				for i, k := range g.keys {
+					st := &g.states[i]
+					records, err := s.Read(k, st.Head, st.Next, 50, 1<<20)
+					if err != nil {
+						b.Fatal(err)
+					}
+					n += len(records)
+				}
+				commit(b, s, g.shrink(50, g.all()...))
+			}
+			b.ReportMetric(float64(written(b)-start)/float64(n), "B-written/msg")
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/msg")
+		})
+	}
+}
+
+// BenchmarkRead reads pieces of a lane that shares the file with others.
+func BenchmarkRead(b *testing.B) {
+	for _, place := range []string{"recent", "messages"} {
+		b.Run(place, func(b *testing.B) {
+			s := opened(b, b.TempDir(), defaults)
+			g := newBacklog(20, 256)
+			for range 100 {
+				commit(b, s, g.grow(1, g.all()...))
+			}
+			if place == "messages" {
+				if err := s.compact(); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ResetTimer()
+			for b.Loop() {
+				if got, err := s.Read(g.keys[7], 20, 101, 50, 1<<20); len(got) != 50 || err != nil {
+					b.Fatal(len(got), err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/50, "ns/msg")
+		})
+	}
+}
+
+// BenchmarkOpen starts with a backlog of 1 GiB, once with the file in memory and once without.
+func BenchmarkOpen(b *testing.B) {
+	const lanes, size = 1000, 700
+	s := opened(b, b.TempDir(), defaults)
+	closed(b, s)
+	build, err := newBuilder(s.path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	g := newBacklog(lanes, size)
+	put := func(bucket int, k, v []byte) {
+		if err := build.put(bucket, k, v); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for i, k := range g.keys {
+		c := g.grow(1<<30/lanes/(size+60), i).Changes[0]
+		for n := range c.Put {
+			p := place{lane: uint32(i + 1), seq: c.Put[n].Seq}
+			put(messageBucket, p.key(), encode(p.lane, &c.Put[n])[0])
+		}
+		r := row{id: uint32(i + 1), change: 1, state: c.State}
+		put(laneBucket, laneKey(k), r.encode(laneKey(k)))
+		put(metaBucket, nameKey(r.id), nameRow(r.id, k))
+	}
+	h, _, err := build.finish()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := h.close(); err != nil {
+		b.Fatal(err)
+	}
+	for _, cold := range []bool{false, true} {
+		b.Run(fmt.Sprintf("cold=%t", cold), func(b *testing.B) {
+			for b.Loop() {
+				if cold {
+					b.StopTimer()
+					forget(b, s.path)
+					b.StartTimer()
+				}
+				s, err := Open(s.dir, Options{})
+				if err != nil {
+					b.Fatal(err)
+				}
+				c, err := s.Load()
+				if err != nil || len(c.Lanes) != lanes {
+					b.Fatal(len(c.Lanes), err)
+				}
+				b.ReportMetric(float64(s.Stats().Size), "file-bytes")
+				b.StopTimer()
+				closed(b, s)
+				b.StartTimer()
+			}
+		})
+	}
+}
+
+// forget has the kernel drop a file from memory.
+func forget(b *testing.B, path string) {
+	b.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
+		b.Fatal(err)
+	}
 }

@@ -1,7 +1,6 @@
 package boltstore
 
 import (
-	"errors"
 	"fmt"
 	"os"
 
@@ -35,14 +34,6 @@ func newBuilder(path string) (*builder, error) {
 		if err := b.begin(); err != nil {
 			return err
 		}
-		for n, name := range bucketNames {
-			if n == recentBucket {
-				continue
-			}
-			if b.in[n], err = b.tx.CreateBucket([]byte(name)); err != nil {
-				return err
-			}
-		}
 		return b.in[metaBucket].Put(versionKey, versionRow())
 	})
 	if err != nil {
@@ -57,14 +48,25 @@ func (b *builder) do(f func() error) error { return notDamage(guard(f)) }
 
 func notDamage(err error) error {
 	if isDamage(err) {
-		return fmt.Errorf("a new file cannot be read back: %s", err)
+		return fmt.Errorf("a new file cannot be read back: %s", err.Error()) // not as damage
 	}
 	return err
 }
 
 func (b *builder) begin() (err error) {
-	b.tx, err = b.h.db.Begin(true)
-	return err
+	if b.tx, err = b.h.db.Begin(true); err != nil {
+		return err
+	}
+	for n, name := range bucketNames {
+		if n == recentBucket {
+			continue
+		}
+		if b.in[n], err = b.tx.CreateBucketIfNotExists([]byte(name)); err != nil {
+			return err
+		}
+		b.in[n].FillPercent = 1
+	}
+	return nil
 }
 
 // put adds an entry. Key and value must stay as they are.
@@ -91,16 +93,7 @@ func (b *builder) flush() error {
 	if err != nil {
 		return typed(err)
 	}
-	if err := b.begin(); err != nil {
-		return err
-	}
-	for n, name := range bucketNames {
-		if n != recentBucket {
-			b.in[n] = b.tx.Bucket([]byte(name))
-			b.in[n].FillPercent = 1
-		}
-	}
-	return nil
+	return b.begin()
 }
 
 // read returns what has been put so far.
@@ -126,7 +119,6 @@ func (b *builder) finish() (*handle, index, error) {
 			return typed(err)
 		}
 		b.h.db.NoSync = false
-		// Not bbolt's Sync, which leaves out what it takes to be needless, such as the file's length if it shrank.
 		return b.h.f.Sync()
 	})
 	if err != nil {
@@ -142,8 +134,5 @@ func (b *builder) abandon() {
 		b.h.end(b.tx)
 	}
 	_ = b.h.close()
-	if err := os.Remove(b.path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		// It is removed at the next start.
-		return
-	}
+	_ = os.Remove(b.path) // or it is removed at the next start
 }

@@ -63,8 +63,8 @@ func scriptOf(seed int) *script {
 // retries is how often a child tries again before it gives up.
 const retries = 50
 
-// runScript commits a script's batches, after some that were committed before, and says "ack N" after the Nth, on standard
-// output. After an error it tries again. It opens the store anew now and then, and ends without closing it.
+// runScript commits a script's batches, after some that were committed before, and says "ack N" after the Nth, on
+// standard output. After an error it tries again. It opens the store anew now and then, and ends without closing it.
 func runScript(dir string, seed, before, batches int) error {
 	runtime.LockOSThread() // strace counts system calls by thread
 	sc := scriptOf(seed)
@@ -80,7 +80,7 @@ func runScript(dir string, seed, before, batches int) error {
 		if err := again(func() error { return s.Commit(b) }); err != nil {
 			return err
 		}
-		if _, err := fmt.Printf("ack %d\n", n); err != nil {
+		if _, err := fmt.Fprintf(os.Stdout, "ack %d\n", n); err != nil {
 			return err
 		}
 		if n%15 == 0 {
@@ -117,7 +117,7 @@ func again(f func() error) (err error) {
 		if err = f(); err == nil {
 			return nil
 		}
-		if _, err := fmt.Println("error"); err != nil {
+		if _, err := fmt.Fprintln(os.Stdout, "error"); err != nil {
 			return err
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 
 	"go.etcd.io/bbolt"
-	"go.uber.org/zap"
 
 	"bridged/internal/lane"
 )
@@ -50,7 +49,7 @@ func (s *Store) tryWrite(f func(*plan) error) error {
 		s.h.end(tx)
 	}
 	if err != nil {
-		if !errors.Is(err, ErrNoteSize) {
+		if !errors.Is(err, lane.ErrNoteSize) {
 			s.reopen = err
 		}
 		return typed(err)
@@ -125,13 +124,11 @@ func (s *Store) maintain() error {
 	if isDamage(err) {
 		return s.mend(err)
 	}
-	if err != nil {
-		s.log.Warn("compacting the spool failed", zap.String("file", s.path), zap.Error(err))
-	}
 	return err
 }
 
-// untidy says whether there is something to delete. For a lane that was not looked at since the start it may be mistaken.
+// untidy says whether there is something to delete. For a lane that was not looked at since the start it may be
+// mistaken.
 func (s *Store) untidy() bool {
 	needed := 0
 	for _, li := range s.lanes {

@@ -17,6 +17,14 @@ func (s *Store) mostlyFree() bool {
 // compact copies what is needed of the file to a new one, which takes its place. Readers are not held up. It returns
 // nil if there is no room for the copy.
 func (s *Store) compact() error {
+	err := s.tryCompact()
+	if err != nil {
+		s.log.Warn("compacting the spool failed", zap.String("file", s.path), zap.Error(err))
+	}
+	return err
+}
+
+func (s *Store) tryCompact() error {
 	used := s.stats.Size - s.stats.Free
 	if err := roomFor(s.dir, used); err != nil {
 		s.log.Debug("the spool is not compacted", zap.String("file", s.path), zap.Error(err))
@@ -53,8 +61,9 @@ func roomFor(dir string, size int64) error {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return err
 	}
-	const slack = 1 << 20 // bbolt makes files a little larger than needed
-	if free := int64(st.Bavail) * int64(st.Bsize); free < size+slack {
+	const slack = 1 << 20                                              // bbolt makes files a little larger than needed
+	free := int64(st.Bavail) * int64(st.Bsize) //nolint:unconvert // Bsize is not the same everywhere
+	if free < size+slack {
 		return fmt.Errorf("a copy needs %d MiB, %d MiB are free: %w", (size+slack)>>20, free>>20, syscall.ENOSPC)
 	}
 	return nil

@@ -78,8 +78,6 @@ func (f *spoiled) leftOut(k lane.Key) int {
 	return len(numbers)
 }
 
-func (f *spoiled) page(n int) []byte { return f.data[n*pageSize:][:pageSize] }
-
 // verdict is what became of a file.
 type verdict struct {
 	mended bool

@@ -22,10 +22,10 @@
 // # Damage
 //
 // bbolt trusts its file: a page that is not what it should be makes it panic, fault, recurse without end or allocate
-// without bound. Therefore it gets to see only pages that were read and checked here before: the whole file's frame when
-// it is opened, and each page that a commit will touch. All reading is done here, from the file descriptor. When
-// something is wrong all the same, the file is set aside as spool.db.damaged-TIME and a new one is made of everything in
-// it that can be read and proves true.
+// without bound. Therefore it gets to see only pages that were read and checked here before: the whole file's frame
+// when it is opened, and each page that a commit will touch. All reading is done here, from the file descriptor. When
+// something is wrong all the same, the file is set aside as spool.db.damaged-TIME and a new one is made of everything
+// in it that can be read and proves true.
 //
 // # Concurrency
 //

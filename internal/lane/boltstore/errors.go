@@ -13,8 +13,6 @@ var (
 	ErrLocked = errors.New("another process uses the spool")
 	// ErrClosed means that the store was used after Close.
 	ErrClosed = errors.New("the spool is closed")
-	// ErrNoteSize means that a note is larger than MaxNote. The batch was not committed.
-	ErrNoteSize = errors.New("a note is too large for the spool")
 )
 
 // VersionError means that a file was written by a newer program. It was left as it is.

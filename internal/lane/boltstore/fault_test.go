@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// System calls fail now and then. What was acknowledged is there, also after a power cut, and the store goes on when they
-// work again.
+// System calls fail now and then. What was acknowledged is there, also after a power cut, and the store goes on when
+// they work again.
 func TestFaults(t *testing.T) {
 	const batches = 60
 	for _, inject := range []string{
@@ -22,6 +22,7 @@ func TestFaults(t *testing.T) {
 		"openat:error=EMFILE:when=9+9",
 	} {
 		t.Run(inject, func(t *testing.T) {
+			t.Parallel()
 			tr := newTracer(tempDir(t))
 			if err := tr.run(t, 2, batches, inject); err != nil {
 				t.Fatal(err)

@@ -30,8 +30,11 @@ func decodeAll(id uint32, seq uint64, parts [][]byte) (lane.Record, bool) {
 func FuzzRecord(f *testing.F) {
 	f.Add("t", []byte("payload"), byte(1), true, int64(1e18), int64(5), uint32(7), uint64(9))
 	f.Add("", []byte{}, byte(0), false, int64(0), int64(-1), uint32(0), uint64(1<<64-1))
-	f.Add("long", bytes.Repeat([]byte("0123456789"), 500), byte(2), false, int64(-62135596800), int64(0), uint32(1), uint64(1))
-	f.Fuzz(func(t *testing.T, topic string, payload []byte, qos byte, retain bool, at, expires int64, id uint32, seq uint64) {
+	f.Add("long", bytes.Repeat([]byte("0123456789"), 500), byte(2), false, int64(-62135596800), int64(0), uint32(1),
+		uint64(1))
+	f.Fuzz(func(
+		t *testing.T, topic string, payload []byte, qos byte, retain bool, at, expires int64, id uint32, seq uint64,
+	) {
 		r := lane.Record{Seq: seq, At: time.Unix(at/4, at&0xFFFFFF)}
 		r.Message = mqtt.Message{Topic: topic, Payload: payload, QoS: qos % 3, Retain: retain}
 		if len(topic) > 65535 {
@@ -62,7 +65,7 @@ func FuzzRecord(f *testing.F) {
 				}
 			}
 		}
-		if int64(got.Message.Size()) != r.Message.Size() {
+		if got.Message.Size() != r.Message.Size() {
 			t.Error("the size changed")
 		}
 	})

@@ -9,6 +9,37 @@ import (
 	"bridged/internal/lane"
 )
 
+// index is what is kept in memory of a file.
+type index struct {
+	lanes map[lane.Key]*laneInfo
+	ids   map[uint32]*laneInfo
+	// The last ones in use.
+	change     uint64
+	lastLane   uint32
+	lastRecent uint64
+	// recentSize and recentCount are what recent holds, needed or not.
+	recentSize  int64
+	recentCount int
+	overdue     map[*laneInfo]bool // these had more to be purged than one commit may
+}
+
+// laneInfo is where a lane's messages are.
+type laneInfo struct {
+	key  lane.Key
+	id   uint32
+	head uint64
+	// In the bucket messages the lane has none before low nor after high, and none that was put with more parts.
+	low, high uint64
+	parts     uint32
+	refs      []ref // those in recent that are still needed, by sequence number
+}
+
+// ref is a message in recent: its parts have the numbers from at on.
+type ref struct {
+	seq, at uint64
+	parts   uint32
+}
+
 func newIndex() index {
 	return index{
 		lanes: make(map[lane.Key]*laneInfo), ids: make(map[uint32]*laneInfo), overdue: make(map[*laneInfo]bool),

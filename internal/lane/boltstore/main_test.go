@@ -39,7 +39,7 @@ var small = limits{
 // tempDir returns a directory where syncing costs nothing, if there is one.
 func tempDir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "boltstore")
+	dir, err := os.MkdirTemp("/dev/shm", "boltstore") //nolint:usetesting // it must be in memory
 	if err != nil {
 		return t.TempDir()
 	}

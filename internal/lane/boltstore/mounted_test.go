@@ -65,7 +65,8 @@ func ballast(dir string, left int64) (free func() error, err error) {
 	return func() error { return os.Remove(name) }, os.WriteFile(name, make([]byte, size), 0o600)
 }
 
-// The disk fills up. Nothing that cannot be written is said to be, what was is there, and all goes on when there is room.
+// The disk fills up. Nothing that cannot be written is said to be, what was is there, and all goes on when there is
+// room.
 func fillDisk(dir string) error {
 	s, err := open(dir, Options{}, small)
 	if err != nil {

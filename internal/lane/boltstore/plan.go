@@ -5,8 +5,6 @@ import (
 	"math"
 	"slices"
 
-	"go.etcd.io/bbolt"
-
 	"bridged/internal/lane"
 )
 
@@ -36,14 +34,6 @@ type plan struct {
 // op puts a value under a key, or deletes the key if the value is nil.
 type op struct{ key, value []byte }
 
-// put is a message that is to be put somewhere.
-type put struct {
-	li     *laneInfo
-	seq    uint64
-	parts  [][]byte
-	direct bool
-}
-
 func (s *Store) newPlan(v snapshot) *plan {
 	return &plan{
 		s: s, v: v, change: s.change + 1, lanes: make(map[*laneInfo]*laneInfo), recent: s.lastRecent,
@@ -69,8 +59,8 @@ func (p *plan) lane(li *laneInfo) *laneInfo {
 // batch adds a batch to the plan.
 func (p *plan) batch(b *lane.Batch) error {
 	for _, n := range b.Notes {
-		if len(n.Value) > MaxNote {
-			return ErrNoteSize
+		if len(n.Value) > lane.MaxNote {
+			return lane.ErrNoteSize
 		}
 		key := noteKey(n.Name)
 		if n.Value == nil {
@@ -211,233 +201,4 @@ func (p *plan) purge(li *laneInfo, least uint64) error {
 		p.over[li] = true
 	}
 	return nil
-}
-
-// put prepares messages for being put.
-func (p *plan) put(li *laneInfo, records []lane.Record) {
-	var size int64
-	first := len(p.puts)
-	for i := range records {
-		r := &records[i]
-		if r.Seq < li.head {
-			continue
-		}
-		parts := encode(li.id, r)
-		for _, part := range parts {
-			size += int64(len(part))
-		}
-		p.puts = append(p.puts, put{li: li, seq: r.Seq, parts: parts})
-	}
-	for i := range p.puts[first:] {
-		p.puts[first+i].direct = size >= p.s.lim.direct
-	}
-	p.bytes += uint64(size)
-}
-
-// place decides where messages go, and whether it is time to move what is in recent.
-func (p *plan) place() error {
-	size, count, lanes := p.s.recentSize, p.s.recentCount, make(map[*laneInfo]bool)
-	for i := range p.puts {
-		if put := &p.puts[i]; !put.direct {
-			lanes[put.li] = true
-			count += len(put.parts)
-			for _, part := range put.parts {
-				size += int64(len(part)) + elemSize + 16
-			}
-		}
-	}
-	needed := 0
-	for _, li := range p.s.lanes {
-		if next := p.lanes[li]; next != nil {
-			li = next
-		}
-		if needed += len(li.refs); len(li.refs) > 0 {
-			lanes[li] = true
-		}
-	}
-	lim := &p.s.lim
-	bound := min(max(lim.recentLane*int64(len(lanes)), lim.recentMin), lim.recentMax)
-	switch {
-	case size > bound || count > lim.recentEntries:
-		if err := p.move(); err != nil {
-			return err
-		}
-	case needed == 0 && p.s.recentCount > 0:
-		if err := p.dropRecent(); err != nil {
-			return err
-		}
-	}
-	for i := range p.puts {
-		p.putOne(&p.puts[i])
-	}
-	return nil
-}
-
-// move puts what is still needed of recent where it belongs.
-func (p *plan) move() error {
-	ids := make(map[uint32]*laneInfo)
-	for _, li := range p.s.lanes {
-		if len(li.refs) > 0 {
-			ids[li.id] = p.lane(li)
-		}
-	}
-	err := eachRecent(p.v, ids, func(at place, part []byte) error {
-		p.op(messageBucket, at.key(), part)
-		ids[at.lane].hold(at)
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	for _, li := range ids {
-		li.refs = nil
-	}
-	for i := range p.puts {
-		p.puts[i].direct = true
-	}
-	p.moved = true
-	return p.dropRecent()
-}
-
-// dropRecent deletes recent. Bbolt reads all of it for that.
-func (p *plan) dropRecent() error {
-	p.drop = true
-	p.ops[recentBucket] = nil
-	return p.v.ascend(recentBucket, nil, func([]byte, []byte) (bool, error) { return true, nil })
-}
-
-// hold notes that a part of a message is in messages.
-func (li *laneInfo) hold(at place) {
-	if li.low > li.high {
-		li.low, li.high, li.parts = at.seq, at.seq, 0
-	}
-	li.low, li.high, li.parts = min(li.low, at.seq), max(li.high, at.seq), max(li.parts, at.part+1)
-}
-
-func (p *plan) putOne(m *put) {
-	if m.direct {
-		for n, part := range m.parts {
-			at := place{m.li.id, m.seq, uint32(n)}
-			m.li.hold(at)
-			p.op(messageBucket, at.key(), part)
-		}
-		return
-	}
-	if i, ok := m.li.findRef(m.seq); ok {
-		p.unref(m.li, i) // put once more, after an error
-	}
-	f := ref{seq: m.seq, at: p.recent + 1, parts: uint32(len(m.parts))}
-	for n, part := range m.parts {
-		p.recent++
-		key := recentKey(p.recent)
-		value := append(place{m.li.id, m.seq, uint32(n)}.appendTo(make([]byte, 0, len(part)+20)), part...)
-		p.op(recentBucket, key, value)
-		p.size += entrySize(key, value)
-		p.count++
-	}
-	if i, _ := m.li.findRef(m.seq); i < len(m.li.refs) {
-		m.li.refs = slices.Concat(m.li.refs[:i], []ref{f}, m.li.refs[i:])
-	} else {
-		m.li.refs = append(m.li.refs, f)
-	}
-}
-
-func (p *plan) empty() bool {
-	for _, ops := range p.ops {
-		if len(ops) > 0 {
-			return false
-		}
-	}
-	return !p.drop
-}
-
-// check has every page read that bbolt will read.
-func (p *plan) check() error {
-	var names [][]byte
-	for n := range p.ops {
-		ops := p.ops[n]
-		slices.SortStableFunc(ops, func(a, b op) int { return bytes.Compare(a.key, b.key) })
-		drop := p.drop && n == recentBucket
-		if len(ops) > 0 || drop {
-			names = append(names, []byte(bucketNames[n]))
-		}
-		if len(ops) == 0 || drop {
-			continue
-		}
-		t, err := p.v.bucket(n)
-		if err != nil {
-			return err
-		}
-		keys, deletions := make([][]byte, len(ops)), false
-		for i := range ops {
-			keys[i] = ops[i].key
-			deletions = deletions || ops[i].value == nil
-		}
-		if err := t.check(keys, deletions); err != nil {
-			return err
-		}
-	}
-	slices.SortFunc(names, bytes.Compare)
-	return p.v.root.check(names, p.drop)
-}
-
-// apply has bbolt do it.
-func (p *plan) apply(tx *bbolt.Tx) error {
-	if p.drop && tx.Bucket([]byte(bucketNames[recentBucket])) != nil {
-		if err := tx.DeleteBucket([]byte(bucketNames[recentBucket])); err != nil {
-			return err
-		}
-	}
-	for n, ops := range p.ops {
-		if len(ops) == 0 {
-			continue
-		}
-		b, err := tx.CreateBucketIfNotExists([]byte(bucketNames[n]))
-		if err != nil {
-			return err
-		}
-		b.FillPercent = fill[n]
-		for _, o := range ops {
-			if o.value == nil {
-				err = b.Delete(o.key)
-			} else {
-				err = b.Put(o.key, o.value)
-			}
-			if err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// fill is how full pages are made when one is divided: messages only follow one another, the others grow anywhere.
-var fill = [buckets]float64{
-	metaBucket: 0.9, laneBucket: 0.8, messageBucket: 1, markBucket: 0.8, noteBucket: 0.8, recentBucket: 1,
-}
-
-// done brings the index up to date. Readers are kept out.
-func (p *plan) done() {
-	s := p.s
-	for li, next := range p.lanes {
-		if delete(s.overdue, li); p.over[next] {
-			s.overdue[li] = true
-		}
-		*li = *next
-	}
-	for _, li := range p.fresh {
-		s.lanes[li.key], s.ids[li.id] = li, li
-		s.lastLane = li.id
-	}
-	if p.drop {
-		s.recentSize, s.recentCount = 0, 0
-	}
-	s.recentSize += p.size
-	s.recentCount += p.count
-	s.lastRecent, s.change = p.recent, p.change
-	s.stats.Put += p.bytes
-	s.stats.Commits += p.committed
-	if p.moved {
-		s.stats.Moves++
-	}
 }

@@ -31,8 +31,8 @@ func (d *disk) file(n int) *onDisk {
 	return d.files[n]
 }
 
-// happen takes the next event. After a sync that failed, what was to be synced is not written any more: the kernel takes
-// it for clean. Some of it may have been written, though.
+// happen takes the next event. After a sync that failed, what was to be synced is not written any more: the kernel
+// takes it for clean. Some of it may have been written, though.
 func (d *disk) happen(e event, rng *rand.Rand) {
 	switch e.kind {
 	case evWrite, evTruncate:
@@ -83,8 +83,8 @@ func (d *disk) change(entries map[string]int, e event) {
 	}
 }
 
-// leave writes to a directory what may be found on the disk if the power is cut now: all that was synced, and of the rest
-// nothing, all, or some, and of some only some sectors.
+// leave writes to a directory what may be found on the disk if the power is cut now: all that was synced, and of the
+// rest nothing, all, or some, and of some only some sectors.
 func (d *disk) leave(dir string, rng *rand.Rand) error {
 	kind := rng.IntN(4)
 	entries := maps.Clone(d.entries)
@@ -169,7 +169,7 @@ func cuts(t *testing.T, events []event, seed, batches, howMany int, from ...int)
 // afterCut starts with what a power cut left: all that was acknowledged, and perhaps the batch that was under way.
 func afterCut(t *testing.T, d *disk, rng *rand.Rand, acked, next *model) string {
 	t.Helper()
-	dir, err := os.MkdirTemp(cutDir, "cut")
+	dir, err := os.MkdirTemp(cutDir, "cut") //nolint:usetesting // it must be in memory
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,6 +239,7 @@ func TestPowerCut(t *testing.T) {
 		"meta":      func(i int, e event) bool { return e.kind == evSync && tr.events[i-1].isMeta() },
 	} {
 		t.Run("without "+name, func(t *testing.T) {
+			t.Parallel()
 			var events []event
 			for i, e := range tr.events {
 				if tr.acks(i) < 10 || !drop(i, e) { // the first file's making is another matter
@@ -273,6 +274,7 @@ func TestKilledThenPowerCut(t *testing.T) {
 		"fsync:signal=KILL:when=2", "fsync:signal=KILL:when=3", "fsync:signal=KILL:when=5", "renameat:signal=KILL:when=2",
 	} {
 		t.Run(when, func(t *testing.T) {
+			t.Parallel()
 			tr := newTracer(tempDir(t))
 			if err := tr.run(t, 1, 60, when); err == nil {
 				t.Fatal("the child was not killed")

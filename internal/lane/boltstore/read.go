@@ -161,8 +161,8 @@ type reading struct {
 	begun, broken bool
 }
 
-// read merges the two places where messages may be. A ref to a message that was moved in the meantime leads nowhere, and
-// the message is in messages in the same snapshot.
+// read merges the two places where messages may be. A ref to a message that was moved in the meantime leads nowhere,
+// and the message is in messages in the same snapshot.
 func (r *reading) read(v snapshot, from, before uint64) (err error) {
 	if r.recent, err = v.bucket(recentBucket); err != nil {
 		return err

@@ -2,7 +2,6 @@ package boltstore
 
 import (
 	"encoding/binary"
-	"time"
 
 	"bridged/internal/lane"
 	"bridged/internal/mqtt"
@@ -149,12 +148,4 @@ func parseNote(key, value []byte) (n lane.Note, change uint64, ok bool) {
 	r := reader{b: b, ok: true}
 	change = r.uvarint(1<<64 - 1)
 	return lane.Note{Name: string(key[1:]), Value: append([]byte{}, r.b...)}, change, r.ok
-}
-
-// earlier returns the earlier of two times that are not zero.
-func earlier(a, b time.Time) time.Time {
-	if a.IsZero() || !b.IsZero() && b.Before(a) {
-		return b
-	}
-	return a
 }

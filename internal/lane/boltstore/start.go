@@ -14,7 +14,7 @@ import (
 // start opens the file, at first and after an error. Writing is held.
 func (s *Store) start() error {
 	s.unsureFile, s.unsureDir = true, true // nobody knows how it ended the last time
-	if err := s.tidy(); err != nil {
+	if err := s.leftovers(); err != nil {
 		return explain(s.path, err)
 	}
 	h, ix, err := s.openFile()
@@ -34,8 +34,8 @@ func (s *Store) adopt(h *handle, ix index) {
 	s.reopen = nil
 }
 
-// tidy finishes what an interrupted process left.
-func (s *Store) tidy() error {
+// leftovers finishes what an interrupted process left.
+func (s *Store) leftovers() error {
 	if left := filepath.Join(s.dir, newName); exists(left) {
 		if err := os.Remove(left); err != nil {
 			return err
@@ -62,6 +62,10 @@ func (s *Store) openFile() (*handle, index, error) {
 	info, err := os.Stat(s.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		if s.lanes != nil {
+			s.log.Error("the spool file is gone, beginning a new one", zap.String("file", s.path))
+			s.countRepair()
+		}
 		return s.create()
 	case err != nil:
 		return nil, index{}, explain(s.path, err)

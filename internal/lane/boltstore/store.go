@@ -23,16 +23,6 @@ const (
 	damagedName = fileName + ".damaged-"
 )
 
-// Repairs implements lane.Store.
-func (s *Store) Repairs() uint64 {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.stats.Repairs
-}
-
-// MaxNote is the most bytes that a note may have.
-const MaxNote = lane.MaxNote
-
 // Options are for Open. The zero value is usable.
 type Options struct {
 	Log *zap.Logger // nil: nothing is logged
@@ -86,51 +76,21 @@ type Store struct {
 	stats Stats
 }
 
-// index is what is kept in memory of a file.
-type index struct {
-	lanes map[lane.Key]*laneInfo
-	ids   map[uint32]*laneInfo
-	// The last ones in use.
-	change     uint64
-	lastLane   uint32
-	lastRecent uint64
-	// recentSize and recentCount are what recent holds, needed or not.
-	recentSize  int64
-	recentCount int
-	overdue     map[*laneInfo]bool // these had more to be purged than one commit may
-}
-
-// laneInfo is where a lane's messages are.
-type laneInfo struct {
-	key  lane.Key
-	id   uint32
-	head uint64
-	// In the bucket messages the lane has none before low nor after high, and none that was put with more parts.
-	low, high uint64
-	parts     uint32
-	refs      []ref // those in recent that are still needed, by sequence number
-}
-
-// ref is a message in recent: its parts have the numbers from at on.
-type ref struct {
-	seq, at uint64
-	parts   uint32
-}
-
 // Stats are figures about the store.
 type Stats struct {
 	// Size is the length of the part of the file that was ever in use, Free what of it is not in use now, in bytes.
 	Size, Free int64
 	// Commits counts transactions, and Put the bytes of the messages in them, since the start.
 	Commits, Put uint64
-	// Moves counts how often the recent messages were moved to their lanes, Compactions and Repairs the new files.
+	// Moves counts how often recent messages were moved to their lanes, Compactions and Repairs count the new files.
 	Moves, Compactions, Repairs uint64
 }
 
 var _ lane.Store = (*Store)(nil)
 
-// Open opens the spool in a directory and locks it. It makes the file if there is none, and mends it if it is damaged,
-// which it logs. It returns ErrLocked if the spool is in use, and a *VersionError if the file is newer than this program.
+// Open opens the spool in a directory and locks it. It makes the file if there is none, and mends it if it is
+// damaged, which it logs. It returns ErrLocked if the spool is in use, and a *VersionError if the file is newer than
+// this program.
 func Open(dir string, opt Options) (*Store, error) { return open(dir, opt, defaults) }
 
 func open(dir string, opt Options, lim limits) (*Store, error) {
@@ -147,10 +107,14 @@ func open(dir string, opt Options, lim limits) (*Store, error) {
 		_ = s.lock.Close()
 		return nil, err
 	}
-	if s.mostlyFree() {
-		if err := s.compact(); err != nil {
-			s.log.Warn("compacting the spool failed", zap.String("file", s.path), zap.Error(err))
-			s.reopen = err
+	if !s.mostlyFree() {
+		return s, nil
+	}
+	err := s.compact()
+	if isDamage(err) {
+		if err := s.mend(err); err != nil {
+			_ = s.lock.Close()
+			return nil, err
 		}
 	}
 	return s, nil
@@ -228,3 +192,6 @@ func (s *Store) Stats() Stats {
 	defer s.mu.RUnlock()
 	return s.stats
 }
+
+// Repairs implements lane.Store.
+func (s *Store) Repairs() uint64 { return s.Stats().Repairs }

@@ -255,7 +255,7 @@ func modified(t *testing.T, path string) time.Time {
 
 func TestNotes(t *testing.T) {
 	s, m := opened(t, tempDir(t), small), newModel()
-	large := bytes.Repeat([]byte("note"), MaxNote/4)
+	large := bytes.Repeat([]byte("note"), lane.MaxNote/4)
 	m.commit(t, s, &lane.Batch{Notes: []lane.Note{
 		{Name: "", Value: []byte("no name")}, {Name: "empty", Value: []byte{}}, {Name: "gone"}, {Name: "l", Value: large},
 	}})
@@ -263,7 +263,7 @@ func TestNotes(t *testing.T) {
 	m.commit(t, s, &lane.Batch{Notes: []lane.Note{{Name: "", Value: nil}, {Name: "empty", Value: []byte("not any more")}}})
 	m.mustEqual(t, s)
 	err := s.Commit(&lane.Batch{Notes: []lane.Note{{Name: "l", Value: append(large, 0)}}})
-	if !errors.Is(err, ErrNoteSize) {
+	if !errors.Is(err, lane.ErrNoteSize) {
 		t.Errorf("a note that is too large: %v", err)
 	}
 	m.mustEqual(t, s)
