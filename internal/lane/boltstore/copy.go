@@ -61,7 +61,7 @@ func roomFor(dir string, size int64) error {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return err
 	}
-	const slack = 1 << 20                                              // bbolt makes files a little larger than needed
+	const slack = 1 << 20                      // bbolt makes files a little larger than needed
 	free := int64(st.Bavail) * int64(st.Bsize) //nolint:unconvert // Bsize is not the same everywhere
 	if free < size+slack {
 		return fmt.Errorf("a copy needs %d MiB, %d MiB are free: %w", (size+slack)>>20, free>>20, syscall.ENOSPC)
