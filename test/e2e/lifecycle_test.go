@@ -138,7 +138,8 @@ func TestStop(t *testing.T) {
 	}
 }
 
-// A cloud that is not there does not keep bridged from stopping, and what is left is on disk, acknowledged and reported.
+// A cloud that is not there does not keep bridged from stopping, and what is left is on disk, acknowledged and
+// reported.
 func TestStopWithoutCloud(t *testing.T) {
 	t.Parallel()
 	d := startDaemon(t, fmt.Sprintf(`
