@@ -49,7 +49,7 @@ unit: packages ## unit tests with the race detector, fuzz seeds included
 
 .PHONY: e2e
 e2e: $(MQTTJS) packages ## end-to-end tests against real peers
-	scripts/gotest -race ./test/...
+	scripts/gotest -race -p 1 ./test/... # one after the other: they keep every core busy
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (default 30s)

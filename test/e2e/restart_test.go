@@ -34,7 +34,7 @@ var loadCloud = cloud{global: "max_inflight_messages 0"}
 // startLoad starts devices that log in at addr, and the application.
 func startLoad(t *testing.T, m *mosquitto, addr string) *load {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 6*patience)
 	t.Cleanup(cancel)
 	l := &load{observer: &peer{
 		addr: m.addr(), id: "observer", filter: "up/#", expect: loadDevices * loadMessages,
