@@ -54,11 +54,15 @@ func (l *Lane) Attach(c Consumer, w Window) *Reader {
 	return r
 }
 
-// Start lets deliveries begin.
+// Start lets deliveries begin. The caller must not hold a lock that the consumer's or a source's methods take.
 func (r *Reader) Start() {
-	r.l.mu.Lock()
+	l := r.l
+	l.mu.Lock()
 	r.started = true
-	r.l.mu.Unlock()
+	if l.mustTakeLocked() {
+		l.roomLocked() // what comes in can leave again, even if the disk fails
+	}
+	l.unlockAndCall()
 	r.Pump()
 }
 

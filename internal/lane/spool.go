@@ -459,19 +459,31 @@ func (s *Spool) committed(b *Batch, taken []*Lane, notes map[string]*note) {
 	}
 }
 
-// worked notes that the store does what it is asked to.
+// worked notes that the store does what it is asked to. Lanes that would take nothing while it failed may take something
+// again, and nothing else would tell them.
 func (s *Spool) worked() {
+	if !s.mended() {
+		return
+	}
+	for _, l := range s.all() {
+		l.wake()
+	}
+}
+
+// mended returns whether the store had failed, and does no more.
+func (s *Spool) mended() bool {
 	s.faults.Lock()
 	defer s.faults.Unlock()
 	fault := s.fault.Load()
 	if fault == nil || s.broken.Load() > 0 ||
 		errors.Is(fault.Err, ErrDiskLimit) && (!s.disk.roomy() || s.disk.Used()+s.refused.Load() > s.cfg.Limit) {
-		return
+		return false
 	}
 	s.fault.Store(nil)
 	if s.cfg.OnFault != nil {
 		s.cfg.OnFault(nil)
 	}
+	return true
 }
 
 // failed notes that it does not. Lanes that would not deliver before they have stored do so now, and those that would

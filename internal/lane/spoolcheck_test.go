@@ -136,9 +136,14 @@ func (s *spoolLane) checkStuckLocked(live []int) error {
 	if e != nil && works && time.Since(l.epoch)-e.at > l.cfg.SpillAfter+time.Second {
 		return fmt.Errorf("message %d is not stored, %d bytes are", e.seq, s.run.spool.disk.Used())
 	}
-	room := s.cfg.Budget.roomy() || l.live == l.gap.count
+	// A lane with nothing in memory may take a message, unless it would have to stay: nobody reads it, and the disk
+	// fails or is full.
+	leaves := l.reader != nil && l.reader.started || s.run.spool.Status().Fault == nil
+	b := s.cfg.Budget
+	room := b.roomy() && b.Used()+s.refused <= b.limit || l.live == l.gap.count && leaves
 	if s.refused > 0 && l.fitsLocked(s.refused) && room {
-		return fmt.Errorf("the source waits for room, and there is: %d in %d bytes", l.live, l.bytes)
+		return fmt.Errorf("the source waits for room for %d bytes, and there is: %d messages (%d on disk only), memory %d of %d",
+			s.refused, l.live, l.gap.count, b.Used(), b.limit)
 	}
 	return s.checkStalledLocked(live)
 }

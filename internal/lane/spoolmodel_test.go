@@ -196,7 +196,7 @@ func (c *spoolConn) Deliver(d Delivery) {
 	case !m.m.Expires.IsZero() && !m.m.Expires.Equal(d.Message.Expires):
 		s.faultf("message %d expires at %v, delivered with %v", n, m.m.Expires, d.Message.Expires)
 	case s.cfg.Always && m.m.QoS > 0 && m.told == 0 && s.l.unsettled(d.Seq) &&
-		s.run.healthy(time.Second) && s.run.disk == plenty:
+		s.run.healthy(2*time.Second) && s.run.disk == plenty: // it is tried again after a second and a tick
 		s.faultf("message %d was delivered before it was stored", n)
 	}
 	c.last = n
