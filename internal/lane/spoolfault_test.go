@@ -193,6 +193,49 @@ func TestPolicyWhileTheStoreFails(t *testing.T) {
 	})
 }
 
+// refusedOne returns a lane that takes nothing: others have the memory, its far side is away, and the disk fails.
+func refusedOne(t *testing.T) (r *rig, l *Lane, s *source) {
+	t.Helper()
+	size := base + 100
+	r = newRig(t, newFakeStore(), 20*size, 0)
+	l, s = r.lane(Config{Away: true}), new(source)
+	r.memory.reserve(20*size, true)
+	r.store.set(func(s *fakeStore) { s.commitErr = errStore })
+	if err := r.spool.Note("n", []byte{1}, nil); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Wait()
+	if l.Offer(message(1, 100), s, 1) {
+		t.Fatal("taken, though it could not leave")
+	}
+	return r, l, s
+}
+
+// A lane with nothing in memory that was refused one since the disk failed hears when it works again.
+func TestRoomWhenTheStoreWorksAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		r, l, s := refusedOne(t)
+		goBy(5 * time.Second)
+		wantRooms(t, s, 0)
+		r.store.set(func(s *fakeStore) { s.commitErr = nil })
+		goBy(2 * time.Second)
+		wantRooms(t, s, 1)
+		offerAll(t, l, s, 1, 1)
+	})
+}
+
+// And it hears when its far side is back, whatever the disk does.
+func TestRoomWhenTheFarSideIsBack(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		_, l, s := refusedOne(t)
+		rd := l.Attach(new(consumer), Window{Messages: 1})
+		wantRooms(t, s, 0)
+		rd.Start()
+		wantRooms(t, s, 1)
+		offerAll(t, l, s, 1, 1)
+	})
+}
+
 // With no memory to spare, what was read is let go of; it is not read again and again meanwhile.
 func TestReadingWithoutMemory(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
