@@ -36,7 +36,9 @@ const separator = ":"
 
 // DeviceName is the name of the device that a cloud calls so: "hall-3:boiler-1&a1B2c3D4e5F". What a name must not have is
 // escaped, as in URLs.
-func (p *PassThrough) DeviceName(who string) string { return p.Name() + separator + url.PathEscape(who) }
+func (p *PassThrough) DeviceName(who string) string {
+	return p.Name() + separator + url.PathEscape(who)
+}
 
 // Who is the reverse of DeviceName; ok is false if it is not the name of a device of this entry.
 func (p *PassThrough) Who(deviceName string) (who string, ok bool) {
