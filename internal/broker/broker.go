@@ -29,7 +29,9 @@ type Config struct {
 	// Memory is what messages from devices take that their lane has refused, nil for no limit.
 	Memory  *lane.Budget
 	Devices []Device
-	Log     *zap.Logger
+	// Guests decides about logins that none of the devices claims, nil to refuse them.
+	Guests Guests
+	Log    *zap.Logger
 }
 
 // Listener is a TCP address where devices connect.
@@ -44,6 +46,8 @@ type Listener struct {
 type Device struct {
 	Name  string // unique
 	Login Login
+	// Guest says that nobody logs in as this device but whom Guests has admitted. Login is not looked at.
+	Guest bool
 	// MaxQoS and Retain are what the cloud carries. MQTT 5 devices are told.
 	MaxQoS byte
 	Retain bool
@@ -209,6 +213,9 @@ func newServer(maxPacket int) (*mochi.Server, error) {
 	})
 	return server, server.AddHook(&hook{}, nil)
 }
+
+// device returns the device of a name, nil if there is none.
+func (b *Broker) device(name string) *device { return b.devices[name] }
 
 // Addrs are the addresses that were bound, in the order of the configuration.
 func (b *Broker) Addrs() []net.Addr {

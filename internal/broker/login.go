@@ -59,6 +59,9 @@ func newLogins(cfgs []Device, devices map[string]*device) (*logins, error) {
 	}
 	for i := range cfgs { // in the order of the configuration
 		d := devices[cfgs[i].Name]
+		if d.Guest {
+			continue
+		}
 		if id := d.Login.ClientID; id != "" {
 			g.byID[id] = append(g.byID[id], d)
 		} else {
