@@ -69,7 +69,7 @@ type Config struct {
 
 // Lane is one direction of one device. See the package comment.
 type Lane struct {
-	cfg   Config // protected by mu but for Budget; see Reconfigure
+	cfg   Config    // protected by mu but for Budget; see Reconfigure
 	epoch time.Time // ages are counted from here, so that setting the clock does not change them
 	spool *Spool    // nil: the lane lives in memory only
 	key   Key
