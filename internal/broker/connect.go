@@ -63,18 +63,22 @@ func (l *link) connect(cl *mochi.Client, pk *packets.Packet) error {
 	if !pk.Connect.UsernameFlag {
 		username = nil
 	}
-	d, refused := l.b.logins.check(l, l.req.clientID, username, password)
+	d, login, refused := l.b.logins.check(l, l.req.clientID, username, password)
 	if refused != accepted {
 		l.logRefusal(refused, d)
 		return l.refuseLogin(refused)
 	}
-	l.device, l.client = d, cl
+	l.device, l.client, l.login = d, cl, login
+	l.proof = l.b.logins.proof(username, password)
+	if l.req.clientID == "" {
+		l.assigned = l.b.logins.unused(d.name)
+	}
 	if l.req.will != nil && l.req.will.stripped {
 		d.stripped.Add(1)
 	}
 
 	c := &pk.Connect
-	c.ClientIdentifier = d.Name + "/" + strconv.FormatUint(l.b.serial.Add(1), 10)
+	c.ClientIdentifier = d.name + "/" + strconv.FormatUint(l.b.serial.Add(1), 10)
 	c.Clean = true
 	c.UsernameFlag, c.Username, c.PasswordFlag, c.Password = false, nil, false, nil
 	pk.Properties.SessionExpiryInterval, pk.Properties.SessionExpiryIntervalFlag = 0, false
@@ -185,7 +189,7 @@ func (l *link) logRefusal(why refusal, d *device) {
 	}
 	fields := l.fields(zap.Stringer("reason", why), clientIDField(l.req.clientID), unreported(missed))
 	if d != nil {
-		fields = append(fields, zap.String("device", d.Name))
+		fields = append(fields, zap.String("device", d.name))
 	}
 	l.b.log.Warn("login refused", fields...)
 }
