@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 
@@ -47,7 +48,9 @@ func TestAddAndRemove(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	r.must(r.b.Remove("b"))
-	r.clouds["b"].expect("connected", "disconnected true") // when Remove returns
+	if events := r.clouds["b"].log(); !slices.Equal(events, []string{"connected", "disconnected true"}) {
+		t.Errorf("%q", events)
+	}
 	b.cut(packets.ErrAdministrativeAction)
 	late := dial(t, r.addr())
 	late.version = 5

@@ -192,6 +192,9 @@ func (s *Spool) Status() SpoolStatus {
 	}
 }
 
+// SetLimit changes SpoolConfig.Limit.
+func (s *Spool) SetLimit(limit int64) { s.disk.SetLimit(limit) }
+
 // works says whether messages can be stored.
 func (s *Spool) works() bool { return s != nil && s.fault.Load() == nil }
 
