@@ -8,7 +8,6 @@ package bridge
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"sync"
 	"time"
@@ -19,7 +18,6 @@ import (
 	"bridged/internal/config"
 	"bridged/internal/lane"
 	"bridged/internal/lane/boltstore"
-	"bridged/internal/topicmap"
 	"bridged/internal/upstream"
 )
 
@@ -33,23 +31,30 @@ type Options struct {
 
 // Bridge is a running or startable bridge.
 type Bridge struct {
-	cfg     *config.Config
-	log     *zap.Logger
-	lock    *dirLock
-	store   *boltstore.Store
-	spool   *lane.Spool
-	devices []*device
-	byName  map[string]*device
-	keeper  *upstream.Keeper
-	broker  *broker.Broker
-}
+	log    *zap.Logger
+	opts   Options
+	lock   *dirLock
+	store  *boltstore.Store
+	memory *lane.Budget
+	spool  *lane.Spool
+	keeper *upstream.Keeper
+	broker *broker.Broker
+	certs  certificates
 
-// device is what there is for each configured device.
-type device struct {
-	cfg      *config.Device
-	up, down *lane.Lane
-	worker   *upstream.Worker
-	drops    drops // used by sweep, and by Run after that
+	started  chan struct{}   // closed when Run has begun
+	stopping context.Context // ends when Run is told to end
+	stop     context.CancelFunc
+
+	changing sync.Mutex // held while devices change; protects the following fields; taken before mu
+	slots    map[string]chan struct{}
+	guests   map[string]bool // devices that are not in the configuration
+
+	mu      sync.Mutex // protects the following fields
+	cfg     *config.Config
+	devices []*device // replaced, not changed
+	byName  map[string]*device
+	// stranded are lanes of devices that were removed and could not be stored yet.
+	stranded map[lane.Key]*lane.Lane
 }
 
 // New takes the state directory, builds everything and binds the listeners.
@@ -64,13 +69,18 @@ func New(cfg *config.Config, log *zap.Logger, opts Options) (*Bridge, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Bridge{cfg: cfg, log: log, lock: lock, byName: make(map[string]*device)}
-	memory := lane.NewBudget(cfg.Limits.Memory)
-	if err := b.openSpool(memory); err != nil {
+	b := &Bridge{
+		cfg: cfg, log: log, opts: opts, lock: lock, memory: lane.NewBudget(cfg.Limits.Memory),
+		keeper:  upstream.NewKeeper(nil),
+		started: make(chan struct{}), slots: make(map[string]chan struct{}), guests: make(map[string]bool),
+		stranded: make(map[lane.Key]*lane.Lane),
+	}
+	b.stopping, b.stop = context.WithCancel(context.Background())
+	if err := b.openSpool(); err != nil {
 		lock.release()
 		return nil, err
 	}
-	if err := b.build(opts, memory); err != nil {
+	if err := b.build(); err != nil {
 		err = errors.Join(err, b.store.Close())
 		lock.release()
 		return nil, err
@@ -79,70 +89,22 @@ func New(cfg *config.Config, log *zap.Logger, opts Options) (*Bridge, error) {
 	return b, nil
 }
 
-// dialsAtOnce is how many of a cloud's devices connect at the same time. The others wait their turn.
-const dialsAtOnce = 32
-
-func (b *Bridge) build(opts Options, memory *lane.Budget) error {
+func (b *Bridge) build() error {
 	notes := b.spool.Notes()
 	kept := keptSessions(notes, b.log)
-	now := time.Now()
 	clouds := newClientTLS()
-	slots := make(map[*config.Cloud]chan struct{})
-	for _, c := range b.cfg.Clouds {
-		slots[c] = make(chan struct{}, dialsAtOnce)
-	}
-	workers := make([]*upstream.Worker, 0, len(b.cfg.Devices))
-	locals := make([]broker.Device, 0, len(b.cfg.Devices))
+	devices := make([]*device, 0, len(b.cfg.Devices))
 	for _, dc := range b.cfg.Devices {
-		topics, err := topicmap.New(dc.Topics)
+		p, err := newParts(dc, clouds)
 		if err != nil {
-			return fmt.Errorf("device %s: topics: %w", dc.Name, err)
+			return err
 		}
-		tlsConfig, err := clouds.config(dc)
-		if err != nil {
-			return fmt.Errorf("device %s: %w", dc.Name, err)
-		}
-		_, noted := notes[sessionPrefix+dc.Name] // although perhaps damaged
-		d := &device{
-			cfg:  dc,
-			up:   b.spool.Lane(lane.Key{Device: dc.Name, Direction: lane.Up}, upConfig(dc, memory)),
-			down: b.spool.Lane(lane.Key{Device: dc.Name, Direction: lane.Down}, downConfig(dc, memory, noted)),
-		}
-		d.drops.known([2]lane.Counters{d.up.Counters(), d.down.Counters()})
-		d.worker = upstream.New(upstream.Config{
-			Device:     dc.Name,
-			Cloud:      dc.Cloud.Name,
-			URL:        dc.Cloud.URL,
-			TLS:        tlsConfig,
-			Identity:   dc.Identity,
-			Keepalive:  dc.Cloud.Keepalive,
-			Limits:     dc.Cloud.Limits,
-			Always:     dc.Always,
-			Linger:     dc.Linger,
-			Persistent: dc.Persistent,
-			Subscribe:  dc.Subscribe,
-			Topics:     topics,
-			Up:         d.up,
-			Down:       d.down,
-			Marks:      d.down,
-			Memory:     memory,
-			Refused:    lane.RefusedByCloud,
-			Kept:       kept[dc.Name],
-			Save:       saver(b.spool, dc.Name, b.log),
-			MaxPacket:  int(dc.Queue.MaxBytes) + 1<<16, // what does not fit into the queue cannot be relayed
-			Slots:      slots[dc.Cloud],
-			Backoff:    opts.Backoff,
-			Clock:      opts.Clock,
-			Log:        b.log,
-		})
-		b.devices = append(b.devices, d)
-		b.byName[dc.Name] = d
-		workers = append(workers, d.worker)
-		locals = append(locals, localDevice(d, localSession(kept[dc.Name], now)))
+		d := b.newDevice(dc, p, notes, kept[dc.Name])
+		b.keeper.Add(d.worker)
+		devices = append(devices, d)
 	}
-	b.keeper = upstream.NewKeeper(workers)
-
-	listeners, err := listeners(b.cfg.Listen)
+	b.setDevices(devices)
+	listeners, err := b.certs.listeners(b.cfg.Listen)
 	if err != nil {
 		return err
 	}
@@ -151,71 +113,42 @@ func (b *Bridge) build(opts Options, memory *lane.Budget) error {
 		MaxConnections: b.cfg.Limits.MaxConnections,
 		ConnectTimeout: b.cfg.Limits.ConnectTimeout,
 		MaxPacketSize:  int(b.cfg.Limits.MaxPacketSize),
-		Memory:         memory,
-		Devices:        locals,
+		Memory:         b.memory,
+		Devices:        locals(devices),
 		Log:            b.log,
 	})
 	return err
 }
 
-func localDevice(d *device, kept *broker.Kept) broker.Device {
-	login := d.cfg.Login
-	return broker.Device{
-		Name: d.cfg.Name,
-		Login: broker.Login{
-			ClientID:     login.ClientID,
-			Username:     login.Username,
-			Password:     login.Password.Reveal(),
-			PasswordHash: []byte(login.PasswordHash.Reveal()),
-			Anonymous:    login.Anonymous,
-			AllowFrom:    login.AllowFrom,
-		},
-		MaxQoS:     d.cfg.Cloud.Limits.MaxQoS,
-		Retain:     d.cfg.Cloud.Limits.Retain,
-		Persistent: d.cfg.Persistent,
-		Kept:       kept,
-		Up:         d.worker,
-		Marks:      d.up,
-		Down:       d.down,
-		Upstream:   d.worker,
+func (b *Bridge) setDevices(devices []*device) {
+	byName := make(map[string]*device, len(devices))
+	for _, d := range devices {
+		byName[d.cfg.Name] = d
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.devices, b.byName = devices, byName
 }
 
-var policies = map[config.OnFull]lane.Policy{
-	config.Block: lane.Block, config.DropOldest: lane.DropOldest, config.DropNewest: lane.DropNewest,
+// all is a snapshot of the devices, in the order of the configuration.
+func (b *Bridge) all() []*device {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.devices
 }
 
-// laneConfig is what both directions of a device have in common.
-func laneConfig(d *config.Device, budget *lane.Budget) lane.Config {
-	return lane.Config{
-		MaxMessages: d.Queue.MaxMessages,
-		MaxBytes:    d.Queue.MaxBytes,
-		MaxAge:      d.Queue.MaxAge,
-		OnFull:      policies[d.Queue.OnFull],
-		DropQoS0:    !d.Queue.StoreQoS0,
-		Budget:      budget,
-		SpillAfter:  d.Queue.SpillAfter,
-		Always:      d.Queue.Always,
-	}
+// find returns a device, nil if there is none of that name.
+func (b *Bridge) find(name string) *device {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.byName[name]
 }
 
-func upConfig(d *config.Device, budget *lane.Budget) lane.Config {
-	c := laneConfig(d, budget)
-	limits := d.Cloud.Limits
-	c.MaxPayload, c.MaxTopicBytes, c.MaxTopicLevels = limits.MaxPayload, limits.MaxTopicBytes, limits.MaxTopicLevels
-	c.Hold = true
-	return c
-}
-
-// downConfig holds messages before the device has connected for the first time where the cloud may send some then, or
-// where there are some for the session that is kept. QoS 0 is not held for a device that is away: brokers do not do
-// that, and the device is not to see a difference.
-func downConfig(d *config.Device, budget *lane.Budget, kept bool) lane.Config {
-	c := laneConfig(d, budget)
-	c.DropQoS0 = true
-	c.Hold = d.Always || d.Persistent || kept
-	c.Away = true
-	return c
+// config is the configuration of the moment.
+func (b *Bridge) config() *config.Config {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.cfg
 }
 
 // Addrs are the addresses on which devices are accepted.
@@ -235,30 +168,33 @@ func (b *Bridge) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { b.keeper.Run(helpers) })
 	wg.Go(func() { b.sweep(helpers) })
-	for _, d := range b.devices {
+	for _, d := range b.all() {
 		d.worker.Start()
 	}
 	up, down := b.stored()
-	b.log.Info("bridged is running", zap.Int("devices", len(b.devices)), zap.Stringers("listen", b.Addrs()),
+	b.log.Info("bridged is running", zap.Int("devices", len(b.all())), zap.Stringers("listen", b.Addrs()),
 		zap.Int("stored_up", up), zap.Int("stored_down", down))
 
+	close(b.started)
 	serving, letGo := context.WithCancel(context.Background())
 	wg.Go(func() {
 		select {
 		case <-ctx.Done():
-			b.log.Info("stopping", zap.Duration("timeout", b.cfg.ShutdownTimeout))
-			b.settleAll()
+			b.log.Info("stopping", zap.Duration("timeout", b.config().ShutdownTimeout))
+			b.lastChange()
+			b.flush(context.Background())
 			letGo()
 		case <-serving.Done():
 		}
 	})
 	err := b.broker.Run(serving)
 	letGo()
+	b.lastChange()
 
-	deadline, cancel := context.WithTimeout(context.Background(), b.cfg.ShutdownTimeout)
+	deadline, cancel := context.WithTimeout(context.Background(), b.config().ShutdownTimeout)
 	defer cancel()
 	var stopping sync.WaitGroup
-	for _, d := range b.devices {
+	for _, d := range b.all() {
 		stopping.Go(func() { d.worker.Stop(deadline) })
 	}
 	stopping.Wait()
@@ -266,11 +202,18 @@ func (b *Bridge) Run(ctx context.Context) error {
 	wg.Wait()
 	stopStoring()
 	err = errors.Join(err, <-stored, b.store.Close())
-	for _, d := range b.devices {
+	for _, d := range b.all() {
 		d.tellDrops(b.log, true)
 	}
 	b.reportLeft()
 	return err
+}
+
+// lastChange waits until nothing changes any more.
+func (b *Bridge) lastChange() {
+	b.stop()
+	b.changing.Lock() // a change that is under way
+	defer b.changing.Unlock()
 }
 
 func (b *Bridge) sweep(ctx context.Context) {
@@ -281,23 +224,22 @@ func (b *Bridge) sweep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-			for _, d := range b.devices {
+			for _, d := range b.all() {
 				d.up.Sweep()
 				d.down.Sweep()
 				d.tellDrops(b.log, false)
+			}
+			if b.changing.TryLock() {
+				b.release()
+				b.changing.Unlock()
 			}
 		}
 	}
 }
 
-func (d *device) tellDrops(log *zap.Logger, end bool) {
-	counters := [2]lane.Counters{d.up.Counters(), d.down.Counters()}
-	d.drops.tell(log, d.cfg.Name, counters, time.Now(), end)
-}
-
 // stored is how many messages are on disk.
 func (b *Bridge) stored() (up, down int) {
-	for _, d := range b.devices {
+	for _, d := range b.all() {
 		up += d.up.Counters().Stored
 		down += d.down.Counters().Stored
 	}
@@ -307,12 +249,17 @@ func (b *Bridge) stored() (up, down int) {
 // reportLeft says what could not be delivered.
 func (b *Bridge) reportLeft() {
 	var stored, lost [2]int
-	for _, d := range b.devices {
-		for i, l := range []*lane.Lane{d.up, d.down} {
-			c := l.Counters()
-			stored[i] += c.Stored
-			lost[i] += c.Queued - c.Stored
-		}
+	count := func(direction lane.Direction, l *lane.Lane) {
+		c := l.Counters()
+		stored[direction] += c.Stored
+		lost[direction] += c.Queued - c.Stored
+	}
+	for _, d := range b.all() {
+		count(lane.Up, d.up)
+		count(lane.Down, d.down)
+	}
+	for key, l := range b.stranded {
+		count(key.Direction, l)
 	}
 	if lost[0]+lost[1] > 0 {
 		b.log.Warn("stopped with messages that are neither delivered nor stored, nor acknowledged to their senders",

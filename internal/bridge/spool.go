@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"syscall"
@@ -16,13 +17,13 @@ import (
 )
 
 // openSpool opens the file in the state directory that holds what must survive the process.
-func (b *Bridge) openSpool(memory *lane.Budget) error {
+func (b *Bridge) openSpool() error {
 	store, err := boltstore.Open(b.cfg.StateDir, boltstore.Options{Log: b.log})
 	if err != nil {
 		return err
 	}
 	b.spool, err = lane.NewSpool(lane.SpoolConfig{
-		Store: store, Memory: memory, Limit: b.cfg.Limits.Disk, OnFault: b.spoolFault,
+		Store: store, Memory: b.memory, Limit: b.cfg.Limits.Disk, OnFault: b.spoolFault,
 	})
 	if err != nil {
 		return errors.Join(fmt.Errorf("state_dir: %w", err), store.Close())
@@ -71,14 +72,41 @@ func (b *Bridge) tellUnclaimed() {
 // flushTimeout bounds how long the disk may take on the way down, before devices are let go.
 const flushTimeout = 5 * time.Second
 
-// settleAll stores what is not acknowledged, so that devices get their acknowledgements before they are let go.
-func (b *Bridge) settleAll() {
-	ctx, cancel := context.WithTimeout(context.Background(), min(flushTimeout, b.cfg.ShutdownTimeout))
+// flush stores what is not acknowledged in these lanes, in all if there are none, so that devices get their
+// acknowledgements before they are let go.
+func (b *Bridge) flush(ctx context.Context, lanes ...*lane.Lane) {
+	ctx, cancel := context.WithTimeout(ctx, min(flushTimeout, b.config().ShutdownTimeout))
 	defer cancel()
-	if err := b.spool.Flush(ctx); err != nil {
+	if err := b.spool.Flush(ctx, lanes...); err != nil {
 		b.log.Warn("devices are let go with messages that are not acknowledged: they will send them again",
 			zap.NamedError("err", err))
 	}
+}
+
+// Unclaimed tells what is kept for devices that are not configured.
+func (b *Bridge) Unclaimed() []Leftover {
+	counts := make(map[string]*[2]int)
+	count := func(key lane.Key, n int) {
+		if n > 0 {
+			if counts[key.Device] == nil {
+				counts[key.Device] = new([2]int)
+			}
+			counts[key.Device][key.Direction] += n
+		}
+	}
+	for _, s := range b.spool.Unclaimed() {
+		count(s.Key, s.State.Queued)
+	}
+	b.mu.Lock()
+	for key, l := range b.stranded {
+		count(key, l.Counters().Queued)
+	}
+	b.mu.Unlock()
+	all := make([]Leftover, 0, len(counts))
+	for _, name := range slices.Sorted(maps.Keys(counts)) {
+		all = append(all, Leftover{Device: name, Up: counts[name][lane.Up], Down: counts[name][lane.Down]})
+	}
+	return all
 }
 
 // Spool tells how storing on disk goes.

@@ -17,8 +17,9 @@ type DeviceStatus struct {
 
 // Status tells how all devices are, in the order of the configuration.
 func (b *Bridge) Status() []DeviceStatus {
-	all := make([]DeviceStatus, len(b.devices))
-	for i, d := range b.devices {
+	devices := b.all()
+	all := make([]DeviceStatus, len(devices))
+	for i, d := range devices {
 		all[i] = d.status()
 	}
 	return all
@@ -26,8 +27,8 @@ func (b *Bridge) Status() []DeviceStatus {
 
 // DeviceStatus tells how one device is. ok is false if there is none of that name.
 func (b *Bridge) DeviceStatus(name string) (st DeviceStatus, ok bool) {
-	d, ok := b.byName[name]
-	if !ok {
+	d := b.find(name)
+	if d == nil {
 		return DeviceStatus{}, false
 	}
 	return d.status(), true

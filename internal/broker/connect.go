@@ -63,7 +63,7 @@ func (l *link) connect(cl *mochi.Client, pk *packets.Packet) error {
 	if !pk.Connect.UsernameFlag {
 		username = nil
 	}
-	d, refused := l.b.logins.check(l, l.req.clientID, username, password)
+	d, login, refused := l.b.logins.check(l, l.req.clientID, username, password)
 	if (refused == unknownClient || refused == wrongAddress) && l.b.cfg.Guests != nil {
 		var a Admission
 		if d, a = l.admit(username, password); d == nil {
@@ -75,13 +75,17 @@ func (l *link) connect(cl *mochi.Client, pk *packets.Packet) error {
 		l.logRefusal(refused, d)
 		return l.refuseLogin(refused)
 	}
-	l.device, l.client = d, cl
+	l.device, l.client, l.login = d, cl, login
+	l.proof = l.b.logins.proof(username, password)
+	if l.req.clientID == "" {
+		l.assigned = l.b.logins.unused(d.name)
+	}
 	if l.req.will != nil && l.req.will.stripped {
 		d.stripped.Add(1)
 	}
 
 	c := &pk.Connect
-	c.ClientIdentifier = d.Name + "/" + strconv.FormatUint(l.b.serial.Add(1), 10)
+	c.ClientIdentifier = d.name + "/" + strconv.FormatUint(l.b.serial.Add(1), 10)
 	c.Clean = true
 	c.UsernameFlag, c.Username, c.PasswordFlag, c.Password = false, nil, false, nil
 	pk.Properties.SessionExpiryInterval, pk.Properties.SessionExpiryIntervalFlag = 0, false
@@ -182,7 +186,7 @@ func (l *link) refuse(code3 byte, code packets.Code) error {
 // logRefusal tells why a login was refused; d is the device that it came closest to, nil if none.
 func (l *link) logRefusal(why refusal, d *device) {
 	if d != nil {
-		l.logRefusedFor(why.String(), zap.String("device", d.Name))
+		l.logRefusedFor(why.String(), zap.String("device", d.name))
 	} else {
 		l.logRefusedFor(why.String())
 	}

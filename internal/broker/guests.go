@@ -61,7 +61,7 @@ func (l *link) admit(username, password []byte) (*device, Admission) {
 		return nil, a
 	}
 	d := l.b.device(a.Device)
-	if d == nil || !d.Guest {
+	if d == nil || !d.setup().Guest {
 		return nil, Admission{Code: connackUnavailable, Reason: "the device has just been removed"}
 	}
 	return d, a
@@ -85,3 +85,6 @@ func (l *link) refuseGuest(a Admission) error {
 	l.logRefusedFor(a.Reason, zap.Uint8("connack", code))
 	return l.refuse(code, code5)
 }
+
+// guest says that it was Guests who let the link in.
+func (l *link) guest() bool { return l.login == nil }

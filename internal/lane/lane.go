@@ -69,7 +69,7 @@ type Config struct {
 
 // Lane is one direction of one device. See the package comment.
 type Lane struct {
-	cfg   Config
+	cfg   Config    // protected by mu but for Budget; see Reconfigure
 	epoch time.Time // ages are counted from here, so that setting the clock does not change them
 	spool *Spool    // nil: the lane lives in memory only
 	key   Key
@@ -89,6 +89,7 @@ type Lane struct {
 	bytes    int64  // of live
 	expiring int    // live messages in memory with a time of their own to expire
 	reader   *Reader
+	stage    stage
 	hold     bool
 	away     bool // no consumer is expected soon
 	count    Counters
@@ -129,10 +130,13 @@ func New(cfg Config) *Lane {
 // Offer hands a message over. From learns when it is settled, with the given token; it may be nil for QoS 0.
 //
 // Offer returns false if the lane is full and its policy is Block: then nothing happened, and from.Room is called when
-// there is room. It never blocks.
+// there is room. It also returns false while the lane is being released; Room is called if that fails. It never blocks.
 func (l *Lane) Offer(m mqtt.Message, from Source, t mqtt.Token) bool {
 	l.mu.Lock()
-	reason, taken := l.admitLocked(&m)
+	reason, taken := Reason(0), false
+	if l.stage == open {
+		reason, taken = l.admitLocked(&m)
+	}
 	if !taken {
 		if from != nil {
 			l.blocked = append(l.blocked, from)

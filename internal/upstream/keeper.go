@@ -2,6 +2,8 @@ package upstream
 
 import (
 	"context"
+	"slices"
+	"sync"
 	"time"
 )
 
@@ -14,12 +16,35 @@ const (
 )
 
 // Keeper serves the timers of all workers with one goroutine: keepalive, linger, answers that are overdue.
+// Workers may come and go at any time. The zero value has none.
 type Keeper struct {
-	workers []*Worker
+	mu      sync.Mutex // protects the following field
+	workers []*Worker  // replaced, not changed, when one goes
 }
 
 // NewKeeper returns a keeper for these workers.
 func NewKeeper(workers []*Worker) *Keeper { return &Keeper{workers: workers} }
+
+// Add has the keeper serve a worker, too.
+func (k *Keeper) Add(w *Worker) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.workers = append(k.workers, w)
+}
+
+// Remove takes a worker back, which has ended. Its timers may be served once more.
+func (k *Keeper) Remove(w *Worker) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.workers = slices.DeleteFunc(slices.Clone(k.workers), func(other *Worker) bool { return other == w })
+}
+
+// all is a snapshot.
+func (k *Keeper) all() []*Worker {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.workers[:len(k.workers):len(k.workers)]
+}
 
 // Run serves until ctx ends.
 func (k *Keeper) Run(ctx context.Context) {
@@ -30,7 +55,7 @@ func (k *Keeper) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-t.C:
-			for _, w := range k.workers {
+			for _, w := range k.all() {
 				if w.running.Load() {
 					w.tick(now)
 				}

@@ -51,7 +51,7 @@ func (w *Worker) run() {
 func (w *Worker) idleReasonLocked() string {
 	switch {
 	case w.stopping:
-		return "bridged stops"
+		return w.farewell
 	case w.known:
 		return "the device left"
 	}

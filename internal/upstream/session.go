@@ -73,7 +73,7 @@ type session struct {
 }
 
 func newSession(w *Worker, ws *websocket.Conn, nc *socket) *session {
-	return &session{w: w, ws: ws, nc: nc, rd: newPacketReader(ws, w.cfg.MaxPacket), exchanges: make(map[uint16]*exchange)}
+	return &session{w: w, ws: ws, nc: nc, rd: newPacketReader(ws, &w.maxPacket), exchanges: make(map[uint16]*exchange)}
 }
 
 // connect sends CONNECT and waits for CONNACK. It also returns nil if the session is not wanted any more: it is

@@ -91,6 +91,8 @@ type Worker struct {
 	// leaving says that an empty up lane ends the session.
 	leaving atomic.Bool
 	count   counters
+	// maxPacket is Config.MaxPacket, which Adjust changes.
+	maxPacket atomic.Int64
 
 	mu        sync.Mutex // protects the following fields
 	state     State
@@ -118,9 +120,11 @@ type Worker struct {
 	pace     pace
 	subs     subscriptions
 	stopping bool
+	farewell string  // why it stops
+	heir     *Worker // that has taken this one's place, see Succeed
 
-	flow   flow
-	record record
+	flow   *flow
+	record *record
 }
 
 // flow is what every message passes: the MQTT session's state, and the connection it runs on.
@@ -155,9 +159,11 @@ func New(cfg Config) *Worker {
 		state:  Idle,
 		since:  time.Now(),
 		pace:   pace{rate: cfg.Limits.Connects},
+		flow:   new(flow),
+		record: &record{save: cfg.Save},
 	}
 	w.subs.init(cfg)
-	w.record.save = cfg.Save
+	w.maxPacket.Store(int64(cfg.MaxPacket))
 	w.restore(cfg.Kept)
 	w.flow.in.Restore(cfg.Marks.Marks())
 	w.flow.pacer = newPacer(cfg.Limits.UplinkPerSecond)
@@ -187,7 +193,7 @@ func (w *Worker) Offer(m mqtt.Message, from lane.Source, t mqtt.Token) bool {
 
 // Connected says that the device has connected, and with what. It comes after Disconnected for an earlier connection.
 func (w *Worker) Connected(c mqtt.Connect) {
-	w.mu.Lock()
+	w = w.lock()
 	w.present, w.known, w.connect, w.willSpent, w.leftWall = true, true, c, false, time.Time{}
 	w.leaving.Store(false)
 	s := w.live
@@ -219,7 +225,7 @@ func (w *Worker) needsWillLocked() bool {
 // Disconnected says that the device has left, and how long its session is kept now, as mqtt.Connect.Expiry has it.
 // Unless it left gracefully its will is due.
 func (w *Worker) Disconnected(graceful bool, expiry uint32) {
-	w.mu.Lock()
+	w = w.lock()
 	w.present = false
 	w.leftAt = time.Now()
 	w.leftWall, w.connect.Expiry = w.leftAt.Round(0), expiry
@@ -274,7 +280,7 @@ func (s *willSource) Room() { s.w.Offer(s.m, s, 0) }
 
 // EndSession says that the device's kept session is over: the cloud's is to be discarded with the next connect.
 func (w *Worker) EndSession() {
-	w.mu.Lock()
+	w = w.lock()
 	w.dropDeviceSubsLocked()
 	w.reset = !w.cfg.Persistent
 	w.connect = mqtt.Connect{Clean: true}
@@ -289,7 +295,7 @@ func (w *Worker) EndSession() {
 
 // kick makes sure that run is at work if there is a reason, and looks at the reasons again if it is.
 func (w *Worker) kick() {
-	w.mu.Lock()
+	w = w.lock()
 	defer w.mu.Unlock()
 	if w.running.Load() {
 		w.interruptLocked()
@@ -345,7 +351,7 @@ func (w *Worker) settleLocked(now time.Time) {
 	case s != nil && s.finish && empty: // a will that the cloud is to publish
 		s.endLocked(!s.abort, "the device left")
 	case w.stopping && empty:
-		w.endTryLocked("bridged stops")
+		w.endTryLocked(w.farewell)
 	case w.cfg.Always || !empty:
 		if s != nil && s.established && !w.cfg.Always && w.state == Online {
 			w.setStateLocked(Draining, "the device left")
@@ -374,13 +380,15 @@ func (w *Worker) endTryLocked(reason string) {
 
 // Stop ends the worker. While ctx lasts, an established session delivers what the up lane holds; then it says goodbye.
 // Stop returns when everything has ended.
-func (w *Worker) Stop(ctx context.Context) {
+func (w *Worker) Stop(ctx context.Context) { w.stop(ctx, "bridged stops") }
+
+func (w *Worker) stop(ctx context.Context, reason string) {
 	w.mu.Lock()
-	w.stopping = true
+	w.stopping, w.farewell = true, reason
 	w.present = false
 	w.leaving.Store(true)
 	if w.live == nil || !w.live.established {
-		w.endTryLocked("bridged stops")
+		w.endTryLocked(reason)
 	}
 	s := w.live
 	resume := s != nil && s.stopYieldingLocked()
@@ -390,17 +398,21 @@ func (w *Worker) Stop(ctx context.Context) {
 		s.reader.Pump()
 	}
 	w.flushSession(s)
+	w.wait(ctx)
+	w.keepMarks()
+}
 
+// wait waits until run has ended, which it is made to when ctx ends.
+func (w *Worker) wait(ctx context.Context) {
 	ended := make(chan struct{})
 	go func() { w.wg.Wait(); close(ended) }()
 	select {
 	case <-ended:
 	case <-ctx.Done():
 		w.mu.Lock()
-		w.endTryLocked("bridged stops")
+		w.endTryLocked(w.farewell)
 		w.mu.Unlock()
 		<-ended
 	}
 	w.cancel()
-	w.keepMarks()
 }
