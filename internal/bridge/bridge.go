@@ -22,6 +22,7 @@ import (
 	"bridged/internal/lane"
 	"bridged/internal/lane/boltstore"
 	"bridged/internal/topicmap"
+	"bridged/internal/transport"
 	"bridged/internal/upstream"
 )
 
@@ -56,7 +57,9 @@ type device struct {
 	cfg      *config.Device
 	up, down *lane.Lane
 	worker   *upstream.Worker
-	drops    drops // used by sweep, and by Run after that
+	cloud    *cloud
+	pair     *transport.KeyPair // the client certificate, nil if there is none
+	drops    drops              // used by sweep, and by Run after that
 }
 
 // New takes the state directory, builds everything and binds the listeners.
@@ -108,39 +111,42 @@ func (b *Bridge) build(opts Options, memory *lane.Budget) error {
 		}
 		_, noted := notes[sessionPrefix+dc.Name] // although perhaps damaged
 		d := &device{
-			cfg:  dc,
-			up:   b.spool.Lane(lane.Key{Device: dc.Name, Direction: lane.Up}, upConfig(dc, memory)),
-			down: b.spool.Lane(lane.Key{Device: dc.Name, Direction: lane.Down}, downConfig(dc, memory, noted)),
+			cfg:   dc,
+			cloud: cloud,
+			pair:  target.Certificate,
+			up:    b.spool.Lane(lane.Key{Device: dc.Name, Direction: lane.Up}, upConfig(dc, memory)),
+			down:  b.spool.Lane(lane.Key{Device: dc.Name, Direction: lane.Down}, downConfig(dc, memory, noted)),
 		}
 		d.drops.known([2]lane.Counters{d.up.Counters(), d.down.Counters()})
 		d.worker = upstream.New(upstream.Config{
-			Device:     dc.Name,
-			Cloud:      dc.Cloud.Name,
-			Dialer:     cloud.dialer,
-			Target:     target,
-			Identity:   dc.Identity,
-			Key:        key(dc),
-			Timed:      timed(dc),
-			Keepalive:  dc.Cloud.Keepalive,
-			Limits:     dc.Cloud.Limits,
-			Always:     dc.Always,
-			Linger:     dc.Linger,
-			Persistent: dc.Persistent,
-			Subscribe:  dc.Subscribe,
-			Topics:     topics,
-			Up:         d.up,
-			Down:       d.down,
-			Marks:      d.down,
-			Memory:     memory,
-			Refused:    lane.RefusedByCloud,
-			Kept:       kept[dc.Name],
-			Save:       saver(b.spool, dc.Name, b.log),
-			MaxPacket:  int(dc.Queue.MaxBytes) + 1<<16, // what does not fit into the queue cannot be relayed
-			Quiet:      opts.Quiet,
-			Governor:   b.governor,
-			Retry:      retry(),
-			Clock:      b.clock,
-			Log:        b.log,
+			Device:       dc.Name,
+			Cloud:        dc.Cloud.Name,
+			Dialer:       cloud.dialer,
+			Target:       target,
+			Identity:     dc.Identity,
+			Key:          key(dc),
+			Timed:        timed(dc),
+			Keepalive:    dc.Cloud.Keepalive,
+			StallTimeout: dc.Cloud.StallTimeout,
+			Limits:       dc.Cloud.Limits,
+			Always:       dc.Always,
+			Linger:       dc.Linger,
+			Persistent:   dc.Persistent,
+			Subscribe:    dc.Subscribe,
+			Topics:       topics,
+			Up:           d.up,
+			Down:         d.down,
+			Marks:        d.down,
+			Memory:       memory,
+			Refused:      lane.RefusedByCloud,
+			Kept:         kept[dc.Name],
+			Save:         saver(b.spool, dc.Name, b.log),
+			MaxPacket:    int(dc.Queue.MaxBytes) + 1<<16, // what does not fit into the queue cannot be relayed
+			Quiet:        opts.Quiet,
+			Governor:     b.governor,
+			Retry:        retry(),
+			Clock:        b.clock,
+			Log:          b.log,
 		})
 		b.devices = append(b.devices, d)
 		b.byName[dc.Name] = d
@@ -286,11 +292,16 @@ func (b *Bridge) Run(ctx context.Context) error {
 func (b *Bridge) sweep(ctx context.Context) {
 	t := time.NewTicker(sweepEvery)
 	defer t.Stop()
+	var looked time.Time // at certificates
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-t.C:
+		case now := <-t.C:
+			if now.Sub(looked) >= expiryEvery {
+				looked = now
+				b.clouds.warnExpiry()
+			}
 			for _, d := range b.devices {
 				d.up.Sweep()
 				d.down.Sweep()

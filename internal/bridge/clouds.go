@@ -2,6 +2,8 @@ package bridge
 
 import (
 	"fmt"
+	"net/http"
+	"sync"
 
 	"go.uber.org/zap"
 
@@ -12,11 +14,15 @@ import (
 )
 
 // clouds makes what devices have in common on the way to their clouds: a dialer for each cloud, and client certificates.
+// Its methods are safe for concurrent use.
 type clouds struct {
 	clock *clock.Clock
 	log   *zap.Logger
+
+	mu    sync.Mutex // protects the following fields
 	made  map[*config.Cloud]*cloud
 	pairs map[config.Certificate]*transport.KeyPair
+	told  map[string]toldExpiry // by what the log calls the certificate
 }
 
 // cloud is what there is for each configured cloud.
@@ -28,17 +34,25 @@ type cloud struct {
 func newClouds(c *clock.Clock, log *zap.Logger) *clouds {
 	return &clouds{
 		clock: c, log: log, made: make(map[*config.Cloud]*cloud), pairs: make(map[config.Certificate]*transport.KeyPair),
+		told: make(map[string]toldExpiry),
 	}
 }
 
 // of returns a cloud, and makes it if need be.
 func (c *clouds) of(cfg *config.Cloud) (*cloud, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if made := c.made[cfg]; made != nil {
 		return made, nil
 	}
 	log := c.log.With(zap.String("cloud", cfg.Name))
 	dialer, err := transport.New(transport.Options{
-		TLS:        transport.TLS{CAFile: cfg.TLS.CAFile, ServerName: cfg.TLS.ServerName, MinVersion: cfg.TLS.MinVersion},
+		Proxy: cfg.Proxy,
+		TLS: transport.TLS{
+			CAFile: cfg.TLS.CAFile, CAOnly: cfg.TLS.CAOnly, ServerName: cfg.TLS.ServerName, MinVersion: cfg.TLS.MinVersion,
+			Pins: cfg.TLS.Pins,
+		},
+		Header:     headers(cfg.Headers),
 		Clock:      c.clock.VerifyNow,
 		VerifyTime: c.clock.VerifyTime,
 		OnDate:     func(d transport.Date) { observe(c.clock, d, log) },
@@ -49,6 +63,14 @@ func (c *clouds) of(cfg *config.Cloud) (*cloud, error) {
 	made := &cloud{cfg: cfg, dialer: dialer}
 	c.made[cfg] = made
 	return made, nil
+}
+
+func headers(from map[string]config.Secret) http.Header {
+	to := make(http.Header, len(from))
+	for name, value := range from {
+		to.Set(name, value.Reveal())
+	}
+	return to
 }
 
 // target is where a device connects to, and with what client certificate.
@@ -65,6 +87,8 @@ func (c *clouds) pair(files config.Certificate) (*transport.KeyPair, error) {
 	if files.CertFile == "" {
 		return nil, nil
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if p := c.pairs[files]; p != nil {
 		return p, nil
 	}

@@ -121,7 +121,7 @@ func base(rawURL string) Config {
 		Governor:  governor.New(governor.Config{Endpoint: unlimited, Total: unlimited}),
 		Retry:     governor.NewRetries(quick)(),
 		Clock:     clock.New(clock.Config{}),
-		Save:  func(_ *Kept, done func()) { go done() },
+		Save:      func(_ *Kept, done func()) { go done() },
 	}
 }
 
