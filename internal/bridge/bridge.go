@@ -15,7 +15,9 @@ import (
 	"go.uber.org/zap"
 
 	"bridged/internal/broker"
+	"bridged/internal/clock"
 	"bridged/internal/config"
+	"bridged/internal/governor"
 	"bridged/internal/lane"
 	"bridged/internal/lane/boltstore"
 	"bridged/internal/upstream"
@@ -23,30 +25,35 @@ import (
 
 // Options are for tests and demonstrations. The zero value is for real use.
 type Options struct {
-	// Backoff replaces upstream.DefaultBackoff if its Max is not zero.
-	Backoff upstream.Backoff
-	// Clock replaces time.Now for signatures if not nil.
-	Clock func() time.Time
+	// Retry is how long to wait after failures.
+	Retry governor.RetryConfig
+	// Clock is where the time comes from.
+	Clock clock.Config
+	// Quiet replaces upstream.DefaultQuiet if it is not zero.
+	Quiet time.Duration
 }
 
 // Bridge is a running or startable bridge.
 type Bridge struct {
-	log    *zap.Logger
-	opts   Options
-	lock   *dirLock
-	store  *boltstore.Store
-	memory *lane.Budget
-	spool  *lane.Spool
-	keeper *upstream.Keeper
-	broker *broker.Broker
-	certs  certificates
+	log      *zap.Logger
+	opts     Options
+	lock     *dirLock
+	store    *boltstore.Store
+	memory   *lane.Budget
+	spool    *lane.Spool
+	clock    *clock.Clock
+	governor *governor.Governor
+	retry    func() *governor.Retry
+	clouds   *clouds
+	keeper   *upstream.Keeper
+	broker   *broker.Broker
+	certs    certificates
 
 	started  chan struct{}   // closed when Run has begun
 	stopping context.Context // ends when Run is told to end
 	stop     context.CancelFunc
 
-	changing sync.Mutex // held while devices change; protects the following fields; taken before mu
-	slots    map[string]chan struct{}
+	changing sync.Mutex      // held while devices change; protects the following field; taken before mu
 	guests   map[string]bool // devices that are not in the configuration
 
 	mu      sync.Mutex // protects the following fields
@@ -59,11 +66,8 @@ type Bridge struct {
 
 // New takes the state directory, builds everything and binds the listeners.
 func New(cfg *config.Config, log *zap.Logger, opts Options) (*Bridge, error) {
-	if opts.Backoff.Max == 0 {
-		opts.Backoff = upstream.DefaultBackoff
-	}
-	if opts.Clock == nil {
-		opts.Clock = time.Now
+	if opts.Quiet == 0 {
+		opts.Quiet = upstream.DefaultQuiet
 	}
 	lock, err := lockDir(cfg.StateDir)
 	if err != nil {
@@ -72,8 +76,7 @@ func New(cfg *config.Config, log *zap.Logger, opts Options) (*Bridge, error) {
 	b := &Bridge{
 		cfg: cfg, log: log, opts: opts, lock: lock, memory: lane.NewBudget(cfg.Limits.Memory),
 		keeper:  upstream.NewKeeper(nil),
-		started: make(chan struct{}), slots: make(map[string]chan struct{}), guests: make(map[string]bool),
-		stranded: make(map[lane.Key]*lane.Lane),
+		started: make(chan struct{}), guests: make(map[string]bool), stranded: make(map[lane.Key]*lane.Lane),
 	}
 	b.stopping, b.stop = context.WithCancel(context.Background())
 	if err := b.openSpool(); err != nil {
@@ -92,10 +95,14 @@ func New(cfg *config.Config, log *zap.Logger, opts Options) (*Bridge, error) {
 func (b *Bridge) build() error {
 	notes := b.spool.Notes()
 	kept := keptSessions(notes, b.log)
-	clouds := newClientTLS()
+	b.clock = b.newClock(b.opts.Clock)
+	b.governor = b.newGovernor(notes)
+	b.clouds = newClouds(b.clock, b.log)
+	b.retry = governor.NewRetries(b.opts.Retry)
+	b.keeper.Also = b.clock.Check
 	devices := make([]*device, 0, len(b.cfg.Devices))
 	for _, dc := range b.cfg.Devices {
-		p, err := newParts(dc, clouds)
+		p, err := b.newParts(dc)
 		if err != nil {
 			return err
 		}
@@ -165,6 +172,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 	stored := make(chan error, 1)
 	go func() { stored <- b.spool.Run(storing) }()
 	helpers, stopHelpers := context.WithCancel(context.Background())
+	b.tellClock(b.clock.State())
 	var wg sync.WaitGroup
 	wg.Go(func() { b.keeper.Run(helpers) })
 	wg.Go(func() { b.sweep(helpers) })
@@ -198,6 +206,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 		stopping.Go(func() { d.worker.Stop(deadline) })
 	}
 	stopping.Wait()
+	b.keepDials()
 	stopHelpers()
 	wg.Wait()
 	stopStoring()
@@ -219,11 +228,16 @@ func (b *Bridge) lastChange() {
 func (b *Bridge) sweep(ctx context.Context) {
 	t := time.NewTicker(sweepEvery)
 	defer t.Stop()
+	var looked time.Time // at certificates
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-t.C:
+		case now := <-t.C:
+			if now.Sub(looked) >= expiryEvery {
+				looked = now
+				b.clouds.warnExpiry()
+			}
 			for _, d := range b.all() {
 				d.up.Sweep()
 				d.down.Sweep()

@@ -4,7 +4,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
-	"crypto/tls"
 	"fmt"
 	"reflect"
 	"slices"
@@ -15,25 +14,14 @@ import (
 
 // A configuration is compared as it is resolved, secrets included.
 
-// sameSession says whether a device needs no other cloud session than the one it has.
+// sameSession says whether a device needs no other cloud session than the one it has. Parts of the same cloud mean that
+// nothing of it has changed, nor the files that it names.
 func sameSession(a, b *config.Device, x, y parts) bool {
-	return sameCloud(a.Cloud, b.Cloud) && sameTrust(x.tls, y.tls) && sameIdentity(a.Identity, b.Identity) &&
-		a.ClientCertificate == b.ClientCertificate && a.Persistent == b.Persistent &&
-		slices.Equal(a.Subscribe, b.Subscribe) && slices.Equal(a.Topics, b.Topics)
+	return x.cloud == y.cloud && x.target.Certificate == y.target.Certificate && sameIdentity(a.Identity, b.Identity) &&
+		a.Persistent == b.Persistent && slices.Equal(a.Subscribe, b.Subscribe) && slices.Equal(a.Topics, b.Topics)
 }
 
-func sameCloud(a, b *config.Cloud) bool {
-	return a.Name == b.Name && a.Provider == b.Provider && a.URL.String() == b.URL.String() &&
-		a.Keepalive == b.Keepalive && a.Limits == b.Limits && a.TLS == b.TLS
-}
-
-// sameTrust looks into the files that the configuration only names.
-func sameTrust(a, b *tls.Config) bool {
-	if a == nil || b == nil {
-		return a == b
-	}
-	return a.RootCAs.Equal(b.RootCAs)
-}
+func sameCloud(a, b *config.Cloud) bool { return reflect.DeepEqual(a, b) }
 
 func sameIdentity(a, b credentials.Identity) bool {
 	x, ok := a.(credentials.TencentCertificate)
@@ -93,6 +81,8 @@ func needRestart(old, next *config.Config) (keys []string) {
 		{"state_dir", old.StateDir == next.StateDir},
 		{"log.format", old.Log.JSON == next.Log.JSON},
 		{"limits.max_packet_size", old.Limits.MaxPacketSize == next.Limits.MaxPacketSize},
+		{"limits.dials_at_once", old.Limits.DialsAtOnce == next.Limits.DialsAtOnce},
+		{"limits.dials_per_second", old.Limits.DialsPerSecond == next.Limits.DialsPerSecond},
 	} {
 		if !k.same {
 			keys = append(keys, k.name)

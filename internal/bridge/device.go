@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"crypto/tls"
 	"fmt"
 	"time"
 
@@ -11,6 +10,7 @@ import (
 	"bridged/internal/config"
 	"bridged/internal/lane"
 	"bridged/internal/topicmap"
+	"bridged/internal/transport"
 	"bridged/internal/upstream"
 )
 
@@ -28,14 +28,18 @@ type device struct {
 // parts are what is made of a device's configuration, which may fail.
 type parts struct {
 	topics *topicmap.Map
-	tls    *tls.Config // nil for ws
+	cloud  *cloud
+	target transport.Target
 }
 
-func newParts(dc *config.Device, clouds *clientTLS) (p parts, err error) {
+func (b *Bridge) newParts(dc *config.Device) (p parts, err error) {
 	if p.topics, err = topicmap.New(dc.Topics); err != nil {
 		return parts{}, fmt.Errorf("device %s: topics: %w", dc.Name, err)
 	}
-	if p.tls, err = clouds.config(dc); err != nil {
+	if p.cloud, err = b.clouds.of(dc.Cloud); err != nil {
+		return parts{}, err
+	}
+	if p.target, err = b.clouds.target(dc); err != nil {
 		return parts{}, fmt.Errorf("device %s: %w", dc.Name, err)
 	}
 	return p, nil
@@ -69,48 +73,39 @@ func (b *Bridge) claim(key lane.Key, cfg lane.Config) *lane.Lane {
 func (b *Bridge) newWorker(d *device, kept *upstream.Kept) *upstream.Worker {
 	dc := d.cfg
 	return upstream.New(upstream.Config{
-		Device:     dc.Name,
-		Cloud:      dc.Cloud.Name,
-		URL:        dc.Cloud.URL,
-		TLS:        d.parts.tls,
-		Identity:   dc.Identity,
-		Keepalive:  dc.Cloud.Keepalive,
-		Limits:     dc.Cloud.Limits,
-		Always:     dc.Always,
-		Linger:     dc.Linger,
-		Persistent: dc.Persistent,
-		Subscribe:  dc.Subscribe,
-		Topics:     d.parts.topics,
-		Up:         d.up,
-		Down:       d.down,
-		Marks:      d.down,
-		Memory:     b.memory,
-		Refused:    lane.RefusedByCloud,
-		Kept:       kept,
-		Save:       saver(b.spool, dc.Name, b.log),
-		MaxPacket:  maxPacket(dc),
-		Slots:      b.slotsOf(dc.Cloud.Name),
-		Backoff:    b.opts.Backoff,
-		Clock:      b.opts.Clock,
-		Log:        b.log,
+		Device:       dc.Name,
+		Cloud:        dc.Cloud.Name,
+		Dialer:       d.parts.cloud.dialer,
+		Target:       d.parts.target,
+		Identity:     dc.Identity,
+		Key:          key(dc),
+		Timed:        timed(dc),
+		Keepalive:    dc.Cloud.Keepalive,
+		StallTimeout: dc.Cloud.StallTimeout,
+		Limits:       dc.Cloud.Limits,
+		Always:       dc.Always,
+		Linger:       dc.Linger,
+		Persistent:   dc.Persistent,
+		Subscribe:    dc.Subscribe,
+		Topics:       d.parts.topics,
+		Up:           d.up,
+		Down:         d.down,
+		Marks:        d.down,
+		Memory:       b.memory,
+		Refused:      lane.RefusedByCloud,
+		Kept:         kept,
+		Save:         saver(b.spool, dc.Name, b.log),
+		MaxPacket:    maxPacket(dc),
+		Quiet:        b.opts.Quiet,
+		Governor:     b.governor,
+		Retry:        b.retry(),
+		Clock:        b.clock,
+		Log:          b.log,
 	})
 }
 
 // maxPacket is the largest packet to take from the cloud: what does not fit into the queue cannot be relayed.
 func maxPacket(dc *config.Device) int { return int(dc.Queue.MaxBytes) + 1<<16 }
-
-// dialsAtOnce is how many of a cloud's devices connect at the same time. The others wait their turn.
-const dialsAtOnce = 32
-
-// slotsOf returns what a cloud's workers share, also over a reload.
-func (b *Bridge) slotsOf(cloud string) chan struct{} {
-	s := b.slots[cloud]
-	if s == nil {
-		s = make(chan struct{}, dialsAtOnce)
-		b.slots[cloud] = s
-	}
-	return s
-}
 
 // local is the device as the broker needs it.
 func (d *device) local() broker.Device {

@@ -16,16 +16,27 @@ import (
 
 	"bridged/internal/cloudsim"
 	"bridged/internal/config"
+	"bridged/internal/failure"
+	"bridged/internal/governor"
 	"bridged/internal/lane"
 	"bridged/internal/testdevice"
-	"bridged/internal/upstream"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// quick is a backoff for clouds that come back at once.
-var quick = upstream.Backoff{
-	Min: 5 * time.Millisecond, Max: 50 * time.Millisecond, RejectedMin: 20 * time.Millisecond, Stable: time.Minute,
+// quick is for clouds that come back at once.
+var quick = Options{
+	Retry: governor.RetryConfig{Policies: alike(governor.Policy{First: 5 * time.Millisecond, Max: 50 * time.Millisecond})},
+	Quiet: time.Nanosecond,
+}
+
+// alike has the same one for all failures.
+func alike(p governor.Policy) governor.Policies {
+	all := make(governor.Policies)
+	for _, c := range failure.Classes() {
+		all[governor.Class(c)] = p
+	}
+	return all
 }
 
 // rig is a bridge under test.
@@ -45,6 +56,11 @@ func run(tb testing.TB, yaml string) *rig {
 // runIn is run with a directory where an earlier bridge may have been.
 func runIn(tb testing.TB, dir, yaml string) *rig {
 	tb.Helper()
+	return runWith(tb, dir, yaml, quick)
+}
+
+func runWith(tb testing.TB, dir, yaml string, o Options) *rig {
+	tb.Helper()
 	file := filepath.Join(dir, "bridged.yaml")
 	if !strings.Contains(yaml, "listen:") {
 		yaml = "listen: [{url: 'tcp://127.0.0.1:0'}]\n" + yaml
@@ -58,7 +74,7 @@ func runIn(tb testing.TB, dir, yaml string) *rig {
 		tb.Fatalf("configuration:\n%v\n%s", err, yaml)
 	}
 	core, logs := observer.New(zapcore.DebugLevel)
-	b, err := New(cfg, zap.New(core), Options{Backoff: quick})
+	b, err := New(cfg, zap.New(core), o)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -185,13 +201,25 @@ devices:
 %s`, c.WSURL(), extra)
 }
 
+// secureYAML is genericYAML with wss, and with more keys for the cloud.
+func secureYAML(c *cloudsim.Cloud, cloud, device string) string {
+	return strings.Replace(genericYAML(c, device), `"`+c.WSURL()+`"`, `"`+c.WSSURL()+`"`+cloud, 1)
+}
+
+// caFile has the cloud's authority.
+func caFile(tb testing.TB, c *cloudsim.Cloud) string {
+	tb.Helper()
+	file := filepath.Join(tb.TempDir(), "ca.pem")
+	if err := c.CA().WriteFile(file); err != nil {
+		tb.Fatal(err)
+	}
+	return file
+}
+
 // twoWays begins a configuration with the generic cloud c as ws and as wss.
 func twoWays(tb testing.TB, c *cloudsim.Cloud) *strings.Builder {
 	tb.Helper()
-	ca := filepath.Join(tb.TempDir(), "ca.pem")
-	if err := c.CA().WriteFile(ca); err != nil {
-		tb.Fatal(err)
-	}
+	ca := caFile(tb, c)
 	yaml := new(strings.Builder)
 	fmt.Fprintf(yaml, `
 clouds:

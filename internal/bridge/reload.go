@@ -72,6 +72,7 @@ func (b *Bridge) Reload(ctx context.Context, next *config.Config) (*Changes, err
 		return nil, ErrStopping
 	}
 	old := b.config()
+	defer func() { b.clouds.keep(b.all()) }()
 	p, err := b.plan(next)
 	if err != nil {
 		return nil, err
@@ -88,7 +89,7 @@ func (b *Bridge) add(dc *config.Device) error {
 	if !b.running() {
 		return ErrStopping
 	}
-	made, err := newParts(dc, newClientTLS())
+	made, err := b.newParts(dc)
 	if err != nil {
 		return err
 	}
@@ -140,9 +141,8 @@ func (b *Bridge) planNothing() *plan {
 // plan finds out what a configuration changes, and makes everything that can fail.
 func (b *Bridge) plan(next *config.Config) (*plan, error) {
 	p := &plan{next: next, changed: make(map[string]*config.Device), parts: make(map[string]parts)}
-	clouds := newClientTLS()
 	for _, dc := range next.Devices {
-		made, err := newParts(dc, clouds)
+		made, err := b.newParts(dc)
 		if err != nil {
 			return nil, err
 		}

@@ -71,7 +71,6 @@ func (w *Worker) Succeed(old *Worker, same bool) {
 	w.record = old.record
 	w.subs.device = maps.Clone(old.subs.device)
 	if same {
-		w.pace.recent = slices.Clone(old.pace.recent)
 		w.subs.granted = maps.Clone(old.subs.granted)
 		w.flow = old.flow
 		w.flow.mu.Lock()
