@@ -40,6 +40,7 @@ type Bridge struct {
 	keeper *upstream.Keeper
 	broker *broker.Broker
 	certs  certificates
+	begun  *config.Config // the configuration of the start
 
 	started  chan struct{}   // closed when Run has begun
 	stopping context.Context // ends when Run is told to end
@@ -70,7 +71,7 @@ func New(cfg *config.Config, log *zap.Logger, opts Options) (*Bridge, error) {
 		return nil, err
 	}
 	b := &Bridge{
-		cfg: cfg, log: log, opts: opts, lock: lock, memory: lane.NewBudget(cfg.Limits.Memory),
+		cfg: cfg, begun: cfg, log: log, opts: opts, lock: lock, memory: lane.NewBudget(cfg.Limits.Memory),
 		keeper:  upstream.NewKeeper(nil),
 		started: make(chan struct{}), slots: make(map[string]chan struct{}), guests: make(map[string]bool),
 		stranded: make(map[lane.Key]*lane.Lane),

@@ -61,16 +61,10 @@ type plan struct {
 // Reloads are made one at a time. One that comes before Run waits. When Run is told to end, a reload that is under way
 // hurries.
 func (b *Bridge) Reload(ctx context.Context, next *config.Config) (*Changes, error) {
-	select {
-	case <-b.started:
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := b.begin(ctx); err != nil {
+		return nil, err
 	}
-	b.changing.Lock()
 	defer b.changing.Unlock()
-	if b.stopping.Err() != nil {
-		return nil, ErrStopping
-	}
 	old := b.config()
 	p, err := b.plan(next)
 	if err != nil {
@@ -83,11 +77,10 @@ func (b *Bridge) Reload(ctx context.Context, next *config.Config) (*Changes, err
 
 // add adds a device that is not in the configuration. A reload leaves it alone, unless it is in there then.
 func (b *Bridge) add(dc *config.Device) error {
-	b.changing.Lock()
-	defer b.changing.Unlock()
-	if !b.running() {
-		return ErrStopping
+	if err := b.begin(context.Background()); err != nil {
+		return err
 	}
+	defer b.changing.Unlock()
 	made, err := newParts(dc, newClientTLS())
 	if err != nil {
 		return err
@@ -102,11 +95,10 @@ func (b *Bridge) add(dc *config.Device) error {
 
 // remove takes a device away that add has added.
 func (b *Bridge) remove(name string) error {
-	b.changing.Lock()
-	defer b.changing.Unlock()
-	if !b.running() {
-		return ErrStopping
+	if err := b.begin(context.Background()); err != nil {
+		return err
 	}
+	defer b.changing.Unlock()
 	p := b.planNothing()
 	if d := b.find(name); d != nil {
 		p.removed = append(p.removed, d)
@@ -118,14 +110,19 @@ func (b *Bridge) remove(name string) error {
 	return nil
 }
 
-// running says whether devices may be changed now. The caller holds changing.
-func (b *Bridge) running() bool {
+// begin waits until devices may be changed, and takes changing.
+func (b *Bridge) begin(ctx context.Context) error {
 	select {
 	case <-b.started:
-		return b.stopping.Err() == nil
-	default:
-		return false
+	case <-ctx.Done():
+		return ctx.Err()
 	}
+	b.changing.Lock()
+	if b.stopping.Err() != nil {
+		b.changing.Unlock()
+		return ErrStopping
+	}
+	return nil
 }
 
 func (b *Bridge) planNothing() *plan {
@@ -170,7 +167,7 @@ func (b *Bridge) plan(next *config.Config) (*plan, error) {
 }
 
 func (b *Bridge) describe(p *plan, old *config.Config) *Changes {
-	c := &Changes{NeedRestart: needRestart(old, p.next)}
+	c := &Changes{NeedRestart: needRestart(b.begun, p.next)}
 	for _, dc := range p.added {
 		c.Devices.Added = append(c.Devices.Added, dc.Name)
 	}
