@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -48,13 +49,14 @@ type Bridge struct {
 	keeper   *upstream.Keeper
 	broker   *broker.Broker
 	certs    certificates
+	begun    *config.Config // the configuration of the start
 
 	started  chan struct{}   // closed when Run has begun
 	stopping context.Context // ends when Run is told to end
 	stop     context.CancelFunc
 
-	changing sync.Mutex      // held while devices change; protects the following field; taken before mu
-	guests   map[string]bool // devices that are not in the configuration
+	guests   *guests    // devices that are not in the configuration
+	changing sync.Mutex // held while devices change; taken before mu
 
 	mu      sync.Mutex // protects the following fields
 	cfg     *config.Config
@@ -74,9 +76,9 @@ func New(cfg *config.Config, log *zap.Logger, opts Options) (*Bridge, error) {
 		return nil, err
 	}
 	b := &Bridge{
-		cfg: cfg, log: log, opts: opts, lock: lock, memory: lane.NewBudget(cfg.Limits.Memory),
+		cfg: cfg, begun: cfg, log: log, opts: opts, lock: lock, memory: lane.NewBudget(cfg.Limits.Memory),
 		keeper:  upstream.NewKeeper(nil),
-		started: make(chan struct{}), guests: make(map[string]bool), stranded: make(map[lane.Key]*lane.Lane),
+		started: make(chan struct{}), stranded: make(map[lane.Key]*lane.Lane),
 	}
 	b.stopping, b.stop = context.WithCancel(context.Background())
 	if err := b.openSpool(); err != nil {
@@ -100,8 +102,9 @@ func (b *Bridge) build() error {
 	b.clouds = newClouds(b.clock, b.log)
 	b.retry = governor.NewRetries(b.opts.Retry)
 	b.keeper.Also = b.clock.Check
+	b.guests = newGuests(b, notes)
 	devices := make([]*device, 0, len(b.cfg.Devices))
-	for _, dc := range b.cfg.Devices {
+	for _, dc := range slices.Concat(b.cfg.Devices, b.guests.left(notes)) {
 		p, err := b.newParts(dc)
 		if err != nil {
 			return err
@@ -122,6 +125,7 @@ func (b *Bridge) build() error {
 		MaxPacketSize:  int(b.cfg.Limits.MaxPacketSize),
 		Memory:         b.memory,
 		Devices:        locals(devices),
+		Guests:         b.guests,
 		Log:            b.log,
 	})
 	return err
@@ -176,6 +180,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { b.keeper.Run(helpers) })
 	wg.Go(func() { b.sweep(helpers) })
+	wg.Go(func() { b.guests.proofs.run(helpers) })
 	for _, d := range b.all() {
 		d.worker.Start()
 	}
@@ -243,6 +248,7 @@ func (b *Bridge) sweep(ctx context.Context) {
 				d.down.Sweep()
 				d.tellDrops(b.log, false)
 			}
+			b.guests.tidy(now)
 			if b.changing.TryLock() {
 				b.release()
 				b.changing.Unlock()

@@ -61,6 +61,8 @@ func holder(d *config.Device) string {
 		return fmt.Sprintf("tencent %s %s", id.ProductID, id.DeviceName)
 	case credentials.Generic:
 		return fmt.Sprintf("generic %s %s", d.Cloud.URL.Host, id.ClientID)
+	case *guest:
+		return fmt.Sprintf("%s %s %s", d.Cloud.Vendor, d.Cloud.Name, id.who)
 	}
 	return ""
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 
 	"go.uber.org/zap"
@@ -170,8 +171,19 @@ func key(d *config.Device) string {
 	case credentials.Generic:
 		return "generic/" + d.Cloud.URL.Host + "/" + id.ClientID
 	}
+	if g, ok := d.Identity.(*guest); ok { // the same as for a configured device
+		switch name, product, _ := strings.Cut(g.who, "&"); d.Cloud.Vendor {
+		case credentials.ProviderAliyun:
+			return "aliyun/" + product + "/" + name
+		case credentials.ProviderGeneric:
+			return "generic/" + d.Cloud.URL.Host + "/" + g.who
+		}
+		return d.Cloud.Vendor + "/" + g.who
+	}
 	return d.Cloud.Provider + "/" + d.Cloud.Name + "/" + d.Name
 }
 
 // timed says whether a device's login depends on the time.
-func timed(d *config.Device) bool { return d.Cloud.Provider != credentials.ProviderGeneric }
+func timed(d *config.Device) bool {
+	return d.Cloud.Provider == credentials.ProviderAliyun || d.Cloud.Provider == credentials.ProviderTencent
+}

@@ -8,6 +8,7 @@ import (
 
 	"bridged/internal/broker"
 	"bridged/internal/config"
+	"bridged/internal/failure"
 	"bridged/internal/lane"
 	"bridged/internal/topicmap"
 	"bridged/internal/transport"
@@ -72,12 +73,17 @@ func (b *Bridge) claim(key lane.Key, cfg lane.Config) *lane.Lane {
 
 func (b *Bridge) newWorker(d *device, kept *upstream.Kept) *upstream.Worker {
 	dc := d.cfg
+	var verdict func(*failure.Failure)
+	if gu := guestOf(d); gu != nil {
+		verdict = func(f *failure.Failure) { b.guests.judged(gu, f) }
+	}
 	return upstream.New(upstream.Config{
 		Device:       dc.Name,
 		Cloud:        dc.Cloud.Name,
 		Dialer:       d.parts.cloud.dialer,
 		Target:       d.parts.target,
 		Identity:     dc.Identity,
+		Verdict:      verdict,
 		Key:          key(dc),
 		Timed:        timed(dc),
 		Keepalive:    dc.Cloud.Keepalive,
@@ -111,7 +117,8 @@ func maxPacket(dc *config.Device) int { return int(dc.Queue.MaxBytes) + 1<<16 }
 func (d *device) local() broker.Device {
 	login := d.cfg.Login
 	return broker.Device{
-		Name: d.cfg.Name,
+		Name:  d.cfg.Name,
+		Guest: guestOf(d) != nil,
 		Login: broker.Login{
 			ClientID:     login.ClientID,
 			Username:     login.Username,

@@ -61,16 +61,10 @@ type plan struct {
 // Reloads are made one at a time. One that comes before Run waits. When Run is told to end, a reload that is under way
 // hurries.
 func (b *Bridge) Reload(ctx context.Context, next *config.Config) (*Changes, error) {
-	select {
-	case <-b.started:
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := b.begin(ctx); err != nil {
+		return nil, err
 	}
-	b.changing.Lock()
 	defer b.changing.Unlock()
-	if b.stopping.Err() != nil {
-		return nil, ErrStopping
-	}
 	old := b.config()
 	defer func() { b.clouds.keep(b.all()) }()
 	p, err := b.plan(next)
@@ -84,11 +78,10 @@ func (b *Bridge) Reload(ctx context.Context, next *config.Config) (*Changes, err
 
 // add adds a device that is not in the configuration. A reload leaves it alone, unless it is in there then.
 func (b *Bridge) add(dc *config.Device) error {
-	b.changing.Lock()
-	defer b.changing.Unlock()
-	if !b.running() {
-		return ErrStopping
+	if err := b.begin(context.Background()); err != nil {
+		return err
 	}
+	defer b.changing.Unlock()
 	made, err := b.newParts(dc)
 	if err != nil {
 		return err
@@ -96,37 +89,41 @@ func (b *Bridge) add(dc *config.Device) error {
 	p := b.planNothing()
 	p.added, p.parts[dc.Name] = append(p.added, dc), made
 	p.order = append(p.order, dc.Name)
-	b.guests[dc.Name] = true
 	b.apply(p)
 	return nil
 }
 
-// remove takes a device away that add has added.
-func (b *Bridge) remove(name string) error {
-	b.changing.Lock()
+// removeIf takes a device away that add has added, if a condition holds while nothing changes.
+func (b *Bridge) removeIf(name string, cond func(*device) bool) error {
+	if err := b.begin(context.Background()); err != nil {
+		return err
+	}
 	defer b.changing.Unlock()
-	if !b.running() {
-		return ErrStopping
+	d := b.find(name)
+	if d == nil || !cond(d) {
+		return nil
 	}
 	p := b.planNothing()
-	if d := b.find(name); d != nil {
-		p.removed = append(p.removed, d)
-		delete(p.changed, name)
-		p.order = slices.DeleteFunc(p.order, func(n string) bool { return n == name })
-		delete(b.guests, name)
-		b.apply(p)
-	}
+	p.removed = append(p.removed, d)
+	delete(p.changed, name)
+	p.order = slices.DeleteFunc(p.order, func(n string) bool { return n == name })
+	b.apply(p)
 	return nil
 }
 
-// running says whether devices may be changed now. The caller holds changing.
-func (b *Bridge) running() bool {
+// begin waits until devices may be changed, and takes changing.
+func (b *Bridge) begin(ctx context.Context) error {
 	select {
 	case <-b.started:
-		return b.stopping.Err() == nil
-	default:
-		return false
+	case <-ctx.Done():
+		return ctx.Err()
 	}
+	b.changing.Lock()
+	if b.stopping.Err() != nil {
+		b.changing.Unlock()
+		return ErrStopping
+	}
+	return nil
 }
 
 func (b *Bridge) planNothing() *plan {
@@ -157,9 +154,17 @@ func (b *Bridge) plan(next *config.Config) (*plan, error) {
 		name := d.cfg.Name
 		switch {
 		case p.changed[name] != nil:
-		case b.guests[name]:
-			p.order = append(p.order, name)
-			p.changed[name], p.parts[name] = d.cfg, d.parts
+		case guestOf(d) != nil:
+			dc := b.guests.next(d, next.PassThrough)
+			if dc == nil {
+				p.removed = append(p.removed, d)
+				continue
+			}
+			made, err := b.newParts(dc)
+			if err != nil {
+				return nil, err
+			}
+			p.order, p.parts[name], p.changed[name] = append(p.order, name), made, dc
 		default:
 			p.removed = append(p.removed, d)
 		}
@@ -170,7 +175,7 @@ func (b *Bridge) plan(next *config.Config) (*plan, error) {
 }
 
 func (b *Bridge) describe(p *plan, old *config.Config) *Changes {
-	c := &Changes{NeedRestart: needRestart(old, p.next)}
+	c := &Changes{NeedRestart: needRestart(b.begun, p.next)}
 	for _, dc := range p.added {
 		c.Devices.Added = append(c.Devices.Added, dc.Name)
 	}
@@ -220,6 +225,7 @@ func (b *Bridge) apply(p *plan) []Leftover {
 		b.mu.Lock()
 		b.cfg = p.next
 		b.mu.Unlock()
+		b.guests.use(p.next.PassThrough)
 	}
 	left := b.letGo(p.removed)
 	fresh := b.retire(p)

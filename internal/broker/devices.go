@@ -51,6 +51,20 @@ func (b *Broker) Remove(name string) error {
 	return b.set(slices.DeleteFunc(b.setups(), func(d *Device) bool { return d.Name == name }))
 }
 
+// Disconnect ends the connection of a device whose login is not valid any more. Its session is kept as after a loss. It
+// does not wait.
+func (b *Broker) Disconnect(name string) {
+	d := b.device(name)
+	if d == nil {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.link != nil {
+		d.link.end(newLogin)
+	}
+}
+
 // setups are the devices as they are now.
 func (b *Broker) setups() []*Device {
 	var all []*Device

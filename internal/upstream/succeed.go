@@ -59,6 +59,7 @@ func (w *Worker) Succeed(old *Worker, same bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.present, w.connect, w.known = old.present, old.connect, old.known
+	w.awaited, w.awaitedClean = old.awaited, old.awaitedClean
 	w.leftAt, w.leftWall = old.leftAt, old.leftWall
 	w.reset, w.willSpent = old.reset, old.willSpent
 	w.leaving.Store(old.leaving.Load())

@@ -48,6 +48,10 @@ type Config struct {
 	Dialer   *transport.Dialer
 	Target   transport.Target
 	Identity Signer
+	// Verdict is told what the cloud says to the login of each attempt: nil if it accepts it, otherwise why there is no
+	// session. It is called without locks, on the worker's goroutine, before messages flow, and must not block. It may be
+	// nil.
+	Verdict func(*failure.Failure)
 	// Key is what the cloud's connect limit applies to; see governor.Dial.
 	Key string
 	// Timed says that the login depends on the time.
@@ -108,23 +112,26 @@ type Worker struct {
 	// maxPacket is Config.MaxPacket, which Adjust changes.
 	maxPacket atomic.Int64
 
-	mu        sync.Mutex // protects the following fields
-	state     State
-	since     time.Time
-	reason    string
-	line      timeline
-	present   bool         // the device is connected
-	connect   mqtt.Connect // what it asked for, last
-	known     bool         // it has been connected since the start
-	leftAt    time.Time
-	leftWall  time.Time // the same for Kept; zero while the device is connected
-	reset     bool      // the cloud's session is to be discarded first
-	willSpent bool      // the cloud has published the will of the device's present connection
-	live      *session
-	cancelTry context.CancelFunc // interrupts the attempt that is under way, nil if none is
-	retry     *governor.Retry
-	last      *failure.Failure
-	logged    struct { // above debug
+	mu       sync.Mutex // protects the following fields
+	state    State
+	since    time.Time
+	reason   string
+	line     timeline
+	present  bool         // the device is connected
+	awaited  bool         // it waits for the cloud's word on its login; see Await
+	connect  mqtt.Connect // what it asked for, last
+	known    bool         // it has been connected since the start
+	leftAt   time.Time
+	leftWall time.Time // the same for Kept; zero while the device is connected
+	reset    bool      // the cloud's session is to be discarded first
+	// awaitedClean is the clean session flag of the device that is awaited.
+	awaitedClean bool
+	willSpent    bool // the cloud has published the will of the device's present connection
+	live         *session
+	cancelTry    context.CancelFunc // interrupts the attempt that is under way, nil if none is
+	retry        *governor.Retry
+	last         *failure.Failure
+	logged       struct { // above debug
 		failure *failure.Failure
 		at      time.Time
 	}
@@ -220,6 +227,7 @@ func (w *Worker) hurry(tell func(*governor.Retry, time.Time) bool) {
 func (w *Worker) Connected(c mqtt.Connect) {
 	w = w.lock()
 	w.present, w.known, w.connect, w.willSpent, w.leftWall = true, true, c, false, time.Time{}
+	w.awaited = false
 	w.leaving.Store(false)
 	s := w.live
 	if c.Reset || w.cleanLocked() && !(s != nil && s.clean) {
@@ -348,11 +356,14 @@ func (w *Worker) demandLocked() bool {
 	if w.stopping {
 		return false
 	}
-	return w.present || w.cfg.Always || !w.cfg.Up.Empty()
+	return w.present || w.awaited || w.cfg.Always || !w.cfg.Up.Empty()
 }
 
 // cleanLocked is the clean session flag for the cloud. As long as the device has not said, its session is not touched.
 func (w *Worker) cleanLocked() bool {
+	if w.awaited {
+		return w.awaitedClean && !w.cfg.Persistent
+	}
 	return w.known && w.connect.Clean && !w.cfg.Persistent
 }
 
@@ -371,7 +382,7 @@ func (w *Worker) settleLocked(now time.Time) {
 		s.yieldedLocked(now)
 		return
 	}
-	if w.present {
+	if w.present || w.awaited {
 		return
 	}
 	empty := w.cfg.Up.Empty()
@@ -413,7 +424,7 @@ func (w *Worker) Stop(ctx context.Context) { w.stop(ctx, "bridged stops") }
 func (w *Worker) stop(ctx context.Context, reason string) {
 	w.mu.Lock()
 	w.stopping, w.farewell = true, reason
-	w.present = false
+	w.present, w.awaited = false, false
 	w.leaving.Store(true)
 	if w.live == nil || !w.live.established {
 		w.endTryLocked(reason)
