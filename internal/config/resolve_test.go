@@ -12,9 +12,9 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"bridged/internal/credentials"
-	"bridged/internal/transport"
 	"bridged/internal/mqtt"
 	"bridged/internal/topicmap"
+	"bridged/internal/transport"
 )
 
 // base is a valid configuration of each provider; tests change one thing in it.
