@@ -46,7 +46,7 @@ func childCommand(t testing.TB, mode string, by []string, args ...string) *exec.
 	}
 	all := append(append(by[:len(by):len(by)], self), args...)
 	cmd := exec.CommandContext(t.Context(), all[0], all[1:]...)
-	cmd.Env = append(os.Environ(), childMode+"="+mode)
+	cmd.Env = append(os.Environ(), childMode+"="+mode, "GORACE=atexit_sleep_ms=0") // it would sleep for a second
 	cmd.Stderr = os.Stderr
 	return cmd
 }

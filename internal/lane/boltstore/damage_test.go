@@ -223,15 +223,19 @@ func (f *spoiled) pageKinds(t testing.TB) []string {
 	return kinds
 }
 
-// Each page of a file is lost in turn. Nothing else is.
+// Each page of a file is lost in turn, of those that there are many of every 16th. Nothing else is. Where they lie is not
+// the same in each run: bbolt joins pages in the order in which it goes through a map.
 func TestLostPage(t *testing.T) {
+	t.Parallel()
 	f := newSpoiled(t, 7, 20, 250)
 	kinds := f.pageKinds(t)
-	seen := make(map[string]int)
+	seen, tried := make(map[string]int), make(map[string]int)
 	for n, kind := range kinds {
-		if often := kind == "" || kind == "messages"; often && n%16 > 0 {
+		seen[kind]++
+		if often := kind == "" || kind == "messages"; often && seen[kind]%16 != 1 && !*thorough {
 			continue
 		}
+		tried[kind]++
 		data := slices.Clone(f.data)
 		clear(data[n*pageSize:][:pageSize])
 		s := f.open(t, data)
@@ -240,7 +244,6 @@ func TestLostPage(t *testing.T) {
 		for _, w := range v.wrong {
 			t.Errorf("page %d (%s): %s", n, kind, w)
 		}
-		seen[kind]++
 		if strings.Contains(errorsLogged(f.logs), "left out") {
 			t.Errorf("page %d (%s): %s", n, kind, errorsLogged(f.logs))
 		}
@@ -263,9 +266,9 @@ func TestLostPage(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%v", seen)
+	t.Logf("%v, of %v", tried, seen)
 	for _, kind := range []string{"", "meta page", "free list", "root", "lanes", "meta", "messages", "recent"} {
-		if seen[kind] == 0 {
+		if tried[kind] == 0 {
 			t.Errorf("there was no page of the kind %q", kind)
 		}
 	}
@@ -314,6 +317,7 @@ func mutate(rng *rand.Rand, data []byte) []byte {
 }
 
 func TestMutations(t *testing.T) {
+	t.Parallel()
 	files := []*spoiled{newSpoiled(t, 1, 1, 60), newSpoiled(t, 2, 12, 250), newSpoiled(t, 3, 30, 120)}
 	rng := rand.New(rand.NewPCG(9, 9))
 	mended := 0
@@ -357,6 +361,7 @@ func (f *spoiled) judgeTwice(t testing.TB, s *Store) verdict {
 
 // Damage while the store is in use.
 func TestDamagedInUse(t *testing.T) {
+	t.Parallel()
 	f := newSpoiled(t, 7, 20, 250)
 	kinds := f.pageKinds(t)
 	for _, kind := range []string{"root", "lanes", "messages", "recent", "free list", "meta page", "cut", "gone"} {

@@ -21,6 +21,7 @@ import (
 
 // The store holds what the model holds, whatever is committed, over restarts and maintenance.
 func TestModel(t *testing.T) {
+	t.Parallel()
 	var moves, compactions uint64
 	for seed := range uint64(6) {
 		dir := tempDir(t)
@@ -273,6 +274,7 @@ func TestNotes(t *testing.T) {
 
 // Readers always find all that has been committed, while messages are put, delivered, moved and copied to a new file.
 func TestReadBesideCommit(t *testing.T) {
+	t.Parallel()
 	const readers, rounds = 3, 100
 	s, k := opened(t, tempDir(t), small), key("d")
 	var mu sync.Mutex
