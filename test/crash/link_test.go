@@ -203,11 +203,11 @@ func (o *order) take(n int, link int64) {
 
 // check tells what is wrong with it.
 //
-// bridged sends what it holds in order, and begins again on a new connection only. So on one connection an older message
-// comes after a newer one only where the sender had begun again, which it does with each of its own connections, while
-// bridged is killed and the cloud is away. Several such beginnings may lie behind each other in a lane, more of them on a
-// busy machine, where less is acknowledged in between; and all of them come once more, on another connection, if their
-// acknowledgements are lost. Therefore it is looked at each connection alone.
+// bridged sends what it holds in order, and begins again on a new connection only. So on one connection an older
+// message comes after a newer one only where the sender had begun again, which it does with each of its own
+// connections, while bridged is killed and the cloud is away. Several such beginnings may lie behind each other in a
+// lane, more of them on a busy machine, where less is acknowledged in between; and all of them come once more, on
+// another connection, if their acknowledgements are lost. Therefore each connection is looked at alone.
 func (o *order) check(total int, s source) error {
 	var errs []error
 	for _, s := range o.strange {

@@ -10,8 +10,8 @@ import (
 	"bridged/internal/testdevice"
 )
 
-// A device whose cloud is not there yet connects, subscribes and publishes. Its message is acknowledged when it is on disk.
-// When the cloud comes, it arrives there, and the device has what it subscribed to.
+// A device whose cloud is not there yet connects, subscribes and publishes. Its message is acknowledged when it is on
+// disk. When the cloud comes, it arrives there, and the device has what it subscribed to.
 func TestCloudComesLater(t *testing.T) {
 	t.Parallel()
 	m := startMosquitto(t, cloud{})

@@ -151,7 +151,8 @@ func TestBridgedRestarts(t *testing.T) {
 	m := startMosquitto(t, loadCloud)
 	addr := address(freePort(t))
 	const timeout = time.Minute
-	conf := writeConfig(t, fmt.Sprintf("listen: [{url: 'tcp://%s'}]\nshutdown_timeout: %s\n%s", addr, timeout, loadYAML(m)))
+	head := fmt.Sprintf("listen: [{url: 'tcp://%s'}]\nshutdown_timeout: %s\n", addr, timeout)
+	conf := writeConfig(t, head+loadYAML(m))
 	d := runDaemon(t, conf, "stopped with messages")
 	l := startLoad(t, m, d.addr)
 	for _, percent := range []int{25, 50} {

@@ -37,8 +37,9 @@ func atoi(s string) int {
 	return n
 }
 
-// childCommand starts the test binary again as a child, by way of another program if there is one. Between fork and exec
-// a child has the locks of all stores that are open, so tests with children run beside no others that open a store twice.
+// childCommand starts the test binary again as a child, by way of another program if there is one. Between fork and
+// exec a child has the locks of all stores that are open, so tests with children run beside no others that open a store
+// twice.
 func childCommand(t testing.TB, mode string, by []string, args ...string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()

@@ -223,8 +223,8 @@ func (f *spoiled) pageKinds(t testing.TB) []string {
 	return kinds
 }
 
-// Each page of a file is lost in turn, of those that there are many of every 16th. Nothing else is. Where they lie is not
-// the same in each run: bbolt joins pages in the order in which it goes through a map.
+// Each page of a file is lost in turn, of those that there are many of every 16th. Nothing else is. Where they lie is
+// not the same in each run: bbolt joins pages in the order in which it goes through a map.
 func TestLostPage(t *testing.T) {
 	f := newSpoiled(t, 7, 20, 250)
 	kinds := f.pageKinds(t)
