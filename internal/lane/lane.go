@@ -133,6 +133,7 @@ func New(cfg Config) *Lane {
 // there is room. It also returns false while the lane is being released; Room is called if that fails. It never blocks.
 func (l *Lane) Offer(m mqtt.Message, from Source, t mqtt.Token) bool {
 	l.mu.Lock()
+	live := l.live
 	reason, taken := Reason(0), false
 	if l.stage == open {
 		reason, taken = l.admitLocked(&m)
@@ -141,7 +142,14 @@ func (l *Lane) Offer(m mqtt.Message, from Source, t mqtt.Token) bool {
 		if from != nil {
 			l.blocked = append(l.blocked, from)
 		}
+		var r *Reader
+		if l.live < live {
+			r = l.reader // what was dropped may have been too large for the window, and what is behind it is not
+		}
 		l.unlockAndCall()
+		if r != nil {
+			r.Pump()
+		}
 		return false
 	}
 	l.count.Accepted++
@@ -317,16 +325,25 @@ func (l *Lane) trimLocked() {
 	}
 }
 
-// Sweep drops what has become too old. It is called now and then, for lanes whose consumer is away.
+// Sweep drops what has become too old. It is called now and then, for lanes whose consumer is away or slow. If there is
+// one the caller must not hold a lock that its methods take.
 func (l *Lane) Sweep() {
 	l.mu.Lock()
-	defer l.unlockAndCall()
-	l.sweepLocked()
+	var r *Reader
+	if l.sweepLocked() {
+		r = l.reader
+	}
+	l.unlockAndCall()
+	if r != nil {
+		r.Pump()
+	}
 }
 
-func (l *Lane) sweepLocked() {
+// sweepLocked returns whether it has dropped something: what the window held back, and what is behind that on disk, may
+// have its turn now.
+func (l *Lane) sweepLocked() (dropped bool) {
 	if l.cfg.MaxAge == 0 && l.expiring == 0 {
-		return
+		return false
 	}
 	now := time.Now()
 	for i := l.q.index(l.cursor); i < l.q.n; i++ {
@@ -336,6 +353,7 @@ func (l *Lane) sweepLocked() {
 		}
 		if l.expiredLocked(e, now) {
 			l.finishLocked(e, Dropped, Expired)
+			dropped = true
 		} else if l.expiring == 0 {
 			break // the rest is younger
 		}
@@ -344,6 +362,7 @@ func (l *Lane) sweepLocked() {
 	if l.gap.count > 0 && l.cfg.MaxAge > 0 && now.Sub(l.epoch)-l.gap.oldest > l.cfg.MaxAge {
 		l.loadLocked() // to look at
 	}
+	return dropped
 }
 
 func (l *Lane) expiredLocked(e *entry, now time.Time) bool {

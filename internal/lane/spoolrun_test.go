@@ -27,19 +27,31 @@ type spoolRun struct {
 	ended    chan error
 	step     atomic.Int64
 	killed   atomic.Bool
-	gathered int64 // the step in which the batch was made that is being committed
-	sick     bool
-	faulty   time.Time // when the spool last had a fault
-	well     time.Time // since when the store is, if it is
+	gathered int64                     // the step in which the batch was made that is being committed
+	faulty   time.Time                 // when the spool last had a fault
+	well     atomic.Pointer[time.Time] // since when the store is, nil while it is not
 	log      []string
 }
 
 // healthy says that the store has been working for some time.
-func (r *spoolRun) healthy(d time.Duration) bool { return !r.sick && time.Since(r.well) >= d }
+func (r *spoolRun) healthy(d time.Duration) bool {
+	well := r.well.Load()
+	return well != nil && time.Since(*well) >= d
+}
+
+func (r *spoolRun) isWell(well bool) {
+	if !well {
+		r.well.Store(nil)
+		return
+	}
+	now := time.Now()
+	r.well.Store(&now)
+}
 
 func newSpoolRun(seed uint64) *spoolRun {
 	rng := rand.New(rand.NewPCG(seed, 1))
-	r := &spoolRun{rng: rng, store: newFakeStore(), limit: plenty, disk: plenty, well: time.Now()}
+	r := &spoolRun{rng: rng, store: newFakeStore(), limit: plenty, disk: plenty}
+	r.isWell(true)
 	if rng.IntN(3) == 0 {
 		r.limit = 10 * (base + rng.Int64N(500))
 	}
@@ -169,7 +181,8 @@ func (r *spoolRun) restart(kill bool) (string, error) {
 	}
 	clean := !kill && err == nil
 	r.killed.Store(false)
-	r.store, r.sick, r.well = left, false, time.Now()
+	r.store = left
+	r.isWell(true)
 	for i, s := range r.lanes {
 		if e := s.reborn(clean, before[i]); e != nil {
 			return "", fmt.Errorf("%v after a restart, clean %v: %w", s.key, clean, e)
@@ -346,7 +359,7 @@ func (r *spoolRun) fault() string {
 			s.delay = 300 * time.Millisecond
 		}
 	})
-	r.sick, r.well = n < 4, time.Now()
+	r.isWell(n >= 4)
 	return fmt.Sprintf("store: %s", []string{"fails", "fails late", "cannot read", "is slow", "works", "works"}[n])
 }
 
@@ -432,7 +445,7 @@ func (s *spoolLane) reconfigure(rng *rand.Rand) string {
 // finish heals the store, delivers what is left, and looks for what remains of it.
 func (r *spoolRun) finish() error {
 	r.store.set(func(s *fakeStore) { s.commitErr, s.applies, s.readErr, s.delay = nil, false, nil, 0 })
-	r.sick, r.well = false, time.Now()
+	r.isWell(true)
 	<-time.After(3 * time.Second)
 	if err := r.check(); err != nil {
 		return err
