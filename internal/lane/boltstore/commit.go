@@ -87,7 +87,7 @@ func (s *Store) carryOut(p *plan, tx *bbolt.Tx) error {
 
 // checkCommit has everything read that bbolt will read.
 func (s *Store) checkCommit(p *plan) error {
-	m, _, err := readMeta(s.h.f)
+	m, _, err := readMeta(s.h.r)
 	if err != nil {
 		return err
 	}

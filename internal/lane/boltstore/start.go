@@ -145,12 +145,12 @@ func (s *Store) syncFile() error {
 	if !s.unsureFile {
 		return nil
 	}
-	_, at, err := readMeta(s.h.f)
+	_, at, err := readMeta(s.h.r)
 	if err != nil {
 		return err
 	}
 	page := make([]byte, pageSize)
-	if _, err := s.h.f.ReadAt(page, at*pageSize); err != nil {
+	if _, err := s.h.r.ReadAt(page, at*pageSize); err != nil {
 		return &damage{what: "a meta page cannot be read", err: err}
 	}
 	if _, err := s.h.f.WriteAt(page, at*pageSize); err != nil {
@@ -165,7 +165,8 @@ func (s *Store) syncFile() error {
 
 // inspect reads a file's frame and all that is kept in memory of it. It changes nothing.
 func inspect(f *os.File) (index, error) {
-	m, _, err := readMeta(f)
+	r := newPatient(f)
+	m, _, err := readMeta(r)
 	if err != nil {
 		return index{}, err
 	}
@@ -177,7 +178,7 @@ func inspect(f *os.File) (index, error) {
 	if m.end > uint64(size)/pageSize {
 		return index{}, damaged("the file was cut off: %d bytes instead of %d", size, m.end*pageSize)
 	}
-	p := &pages{r: f, end: m.end}
+	p := &pages{r: r, end: m.end}
 	v := snapshot{pages: p, root: tree{pages: p, root: m.root}}
 	if err := checkVersion(v); err != nil {
 		return index{}, err

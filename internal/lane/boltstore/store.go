@@ -181,7 +181,7 @@ func (s *Store) use(h *handle, ix index) (old *handle) {
 func (s *Store) measureLocked() {
 	st := s.h.db.Stats()
 	s.stats.Free = int64(st.FreePageN+st.PendingPageN) * pageSize
-	if m, _, err := readMeta(s.h.f); err == nil {
+	if m, _, err := readMeta(s.h.r); err == nil {
 		s.stats.Size = int64(m.end) * pageSize
 	}
 }
