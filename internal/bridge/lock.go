@@ -3,6 +3,7 @@ package bridge
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,7 +14,7 @@ import (
 var ErrLocked = errors.New("another bridged uses the state directory")
 
 // dirLock keeps other processes off the state directory, by a lock that the kernel drops when the process ends.
-type dirLock struct{ f *os.File }
+type dirLock struct{ f *os.File } // nil where none can be made
 
 // lockDir takes the state directory, and makes it if it is missing.
 func lockDir(dir string) (*dirLock, error) {
@@ -22,6 +23,16 @@ func lockDir(dir string) (*dirLock, error) {
 	}
 	path := filepath.Join(dir, "lock")
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		// Devices whose cloud is well need no disk.
+		reading, rerr := os.Open(path)
+		if errors.Is(rerr, fs.ErrNotExist) {
+			return &dirLock{}, nil // the spool locks the directory too
+		}
+		if rerr == nil {
+			f, err = reading, nil
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("state_dir: %w", err)
 	}
@@ -39,4 +50,8 @@ func lockDir(dir string) (*dirLock, error) {
 	return &dirLock{f: f}, nil
 }
 
-func (l *dirLock) release() { _ = l.f.Close() }
+func (l *dirLock) release() {
+	if l.f != nil {
+		_ = l.f.Close()
+	}
+}

@@ -80,7 +80,7 @@ func (s *Store) carryOut(p *plan, tx *bbolt.Tx) error {
 		s.h.end(tx)
 		return err
 	}
-	s.mended = 0
+	s.mended, s.nothing = 0, false
 	p.committed = 1
 	return nil
 }

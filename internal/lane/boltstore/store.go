@@ -63,6 +63,8 @@ type Store struct {
 	closed  bool
 	// reopen is why the file must be opened again before the next commit.
 	reopen error
+	// nothing says that there was no file, and none could be made, when Load was called.
+	nothing bool
 	// unsure says that what is read may not be on disk yet: the file's newest commit, or its name in the directory.
 	unsureFile, unsureDir bool
 	// mended counts how often the file was salvaged since the last commit.
@@ -90,7 +92,7 @@ var _ lane.Store = (*Store)(nil)
 
 // Open opens the spool in a directory and locks it. It makes the file if there is none, and mends it if it is
 // damaged, which it logs. It returns ErrLocked if the spool is in use, and a *VersionError if the file is newer than
-// this program.
+// this program. Where nothing can be written it reads what there is, if anything, and commits fail until something can.
 func Open(dir string, opt Options) (*Store, error) { return open(dir, opt, defaults) }
 
 func open(dir string, opt Options, lim limits) (*Store, error) {
@@ -104,8 +106,13 @@ func open(dir string, opt Options, lim limits) (*Store, error) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	if err := s.start(); err != nil {
-		_ = s.lock.Close()
-		return nil, err
+		if !s.later(err) {
+			_ = s.lock.Close()
+			return nil, err
+		}
+		s.reopen = err
+		s.log.Error("messages cannot be stored on disk since the spool file cannot be written", zap.Error(err))
+		return s, nil
 	}
 	if !s.mostlyFree() {
 		return s, nil
