@@ -29,10 +29,13 @@ func (s *Store) mend(cause error) (err error) {
 	if errors.As(cause, &d) && d.stack != nil {
 		fields = append(fields, zap.ByteString("stack", d.stack))
 	}
-	if s.mended++; s.mended > mendMost {
+	if s.mended >= mendMost {
 		return fmt.Errorf("%s is damaged again right after it was mended: %s", s.path, cause.Error())
 	}
-	s.log.Error("the spool file is damaged, salvaging what can be read", fields...)
+	if s.mending != cause.Error() { // otherwise it was said, and could not be done
+		s.mending = cause.Error()
+		s.log.Error("the spool file is damaged, salvaging what can be read", fields...)
+	}
 	known := make(map[uint32]lane.Key)
 	for id, li := range s.ids {
 		known[id] = li.key
@@ -43,6 +46,8 @@ func (s *Store) mend(cause error) (err error) {
 	if err := s.salvage(known); err != nil {
 		return fmt.Errorf("salvaging %s: %w", s.path, err)
 	}
+	s.mended++
+	s.mending = ""
 	return nil
 }
 

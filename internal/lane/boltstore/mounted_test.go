@@ -20,6 +20,7 @@ var mounted = map[string]func(dir string) error{
 	"full open":    openFull,
 	"full compact": compactFull,
 	"full mend":    mendFull,
+	"mend later":   mendLater,
 	"read only":    openReadOnly,
 	"create":       createReadOnly,
 	"appear":       appear,
@@ -304,6 +305,45 @@ func mendFull(dir string) error {
 		return errors.New(d)
 	}
 	return s.Close()
+}
+
+// A file that is in use is damaged, and there is no room to mend it for a while.
+func mendLater(dir string) error {
+	s, err := open(dir, Options{}, small)
+	if err != nil {
+		return err
+	}
+	m := newModel()
+	b := m.fill(key("d"), 30, 300)
+	if err := s.Commit(b); err != nil {
+		return err
+	}
+	m.apply(b)
+	meta, _, err := readMeta(s.h.r)
+	if err != nil {
+		return err
+	}
+	if _, err := s.h.f.WriteAt(make([]byte, pageSize), int64(meta.root)*pageSize); err != nil {
+		return err
+	}
+	free, err := ballast(dir, 0)
+	if err != nil {
+		return err
+	}
+	b = m.fill(key("d"), 3, 10)
+	for range 2 * mendMost {
+		if err := mustSay(s.Commit(b), syscall.ENOSPC, "salvaging "+s.path); err != nil {
+			return err
+		}
+	}
+	if err := free(); err != nil {
+		return err
+	}
+	if err := s.Commit(b); err != nil {
+		return err
+	}
+	m.apply(b)
+	return sameAgain(s, m)
 }
 
 func remount(dir string, flags uintptr) error {

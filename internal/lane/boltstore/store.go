@@ -69,6 +69,8 @@ type Store struct {
 	unsureFile, unsureDir bool
 	// mended counts how often the file was salvaged since the last commit.
 	mended int
+	// mending is the damage that was told of last and is not mended yet.
+	mending string
 	index
 
 	// mu protects the fields below, and of the index what readers need: lanes and all that is in them. Whoever changes
