@@ -90,8 +90,16 @@ func (s *Store) salvage(known map[uint32]lane.Key) error {
 	s.countRepair()
 	s.log.Error("the spool was damaged: it was set aside, and a new file has what could be read of it",
 		zap.String("file", s.path), zap.String("damaged", aside), zap.Int("salvaged", v.salvaged),
-		zap.Uint64("lost", v.lost), zap.Int("nameless", v.nameless), zap.Int("places", v.places))
+		v.lostField(), zap.Int("nameless", v.nameless), zap.Int("places", v.places))
 	return s.syncDir()
+}
+
+// lostField says how many messages are lost, as far as the states that are left tell.
+func (v *salvage) lostField() zap.Field {
+	if v.damagedAt[laneBucket] {
+		return zap.String("lost", fmt.Sprintf("unknown, %d at least", v.lost))
+	}
+	return zap.Uint64("lost", v.lost)
 }
 
 // setAside renames the damaged file. The one that replaces it is complete and named in the directory by then.

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"go.uber.org/zap"
 )
 
 // A disk that is reset fails to read for a moment. That is not damage: nothing is set aside, and nothing lost.
@@ -41,6 +43,35 @@ func TestReadsFailForAMoment(t *testing.T) {
 			}
 			if set := aside(t, dir); len(set) > 0 {
 				t.Error("the file was taken for damaged")
+			}
+		})
+	}
+}
+
+// What a file of which nothing is left had nobody knows. The log does not say that nothing is lost.
+func TestNothingLeftIsLogged(t *testing.T) {
+	for _, size := range []int64{0, 1, 100, 2*pageSize + 1} {
+		t.Run(strconv.FormatInt(size, 10), func(t *testing.T) {
+			dir := tempDir(t)
+			s, m := opened(t, dir, small), newModel()
+			m.commit(t, s, m.fill(key("d"), 30, 100))
+			closed(t, s)
+			if err := os.Truncate(s.path, size); err != nil {
+				t.Fatal(err)
+			}
+			log, logs := observed()
+			s, err := open(dir, Options{Log: log}, small)
+			if err != nil {
+				t.Fatal(err)
+			}
+			closed(t, s)
+			logged := logs.FilterLevelExact(zap.ErrorLevel).All()
+			if len(logged) == 0 {
+				t.Fatal("no error was logged")
+			}
+			lost, ok := logged[len(logged)-1].ContextMap()["lost"].(string)
+			if !ok || !strings.HasPrefix(lost, "unknown") {
+				t.Errorf("lost: %v", logged[len(logged)-1].ContextMap())
 			}
 		})
 	}

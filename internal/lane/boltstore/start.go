@@ -113,7 +113,8 @@ func (s *Store) openFile() (*handle, index, error) {
 	case !info.Mode().IsRegular():
 		return nil, index{}, fmt.Errorf("spool %s: is not a regular file; move it away", s.path)
 	case info.Size() == 0:
-		s.log.Warn("the spool file is empty, beginning a new one", zap.String("file", s.path))
+		s.log.Error("the spool file is empty, which it never is unless it was cut off: beginning a new one",
+			zap.String("file", s.path), zap.String("lost", "unknown"))
 		return s.create()
 	}
 	f, err := os.OpenFile(s.path, os.O_RDWR, 0)
