@@ -63,7 +63,10 @@ func (s *Store) tryWrite(f func(*plan) error) error {
 
 // carryOut commits a plan.
 func (s *Store) carryOut(p *plan, tx *bbolt.Tx) error {
-	err := s.checkCommit(p)
+	err := s.checkPlace()
+	if err == nil {
+		err = s.checkCommit(p)
+	}
 	if err == nil {
 		err = s.syncDir()
 	}

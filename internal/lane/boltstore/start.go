@@ -268,6 +268,9 @@ func (s *Store) ready() error {
 	if s.reopen == nil {
 		return nil
 	}
+	if err := s.checkDir(); err != nil {
+		return err
+	}
 	if s.h != nil && s.h.reading { // and remains so as long as it cannot be written
 		f, err := os.OpenFile(s.path, os.O_RDWR, 0)
 		if err != nil {
