@@ -18,12 +18,14 @@ import (
 
 // openSpool opens the file in the state directory that holds what must survive the process.
 func (b *Bridge) openSpool() error {
+	var told faults
 	store, err := boltstore.Open(b.cfg.StateDir, boltstore.Options{Log: b.log})
 	if err != nil {
 		return err
 	}
 	b.spool, err = lane.NewSpool(lane.SpoolConfig{
-		Store: store, Memory: b.memory, Limit: b.cfg.Limits.Disk, OnFault: b.spoolFault,
+		Store: store, Memory: b.memory, Limit: b.cfg.Limits.Disk,
+		OnFault: func(err error) { told.tell(b.log, err) }, // one call at a time
 	})
 	if err != nil {
 		return errors.Join(fmt.Errorf("state_dir: %w", err), store.Close())
@@ -32,18 +34,38 @@ func (b *Bridge) openSpool() error {
 	return nil
 }
 
-// spoolFault tells that messages cannot be stored, or can again.
-func (b *Bridge) spoolFault(err error) {
+// faults tells what is wrong with the disk. Reading and writing may fail in turn, each over and over.
+type faults struct{ reading, writing string } // as told last
+
+// news says whether an error was not told yet.
+func (f *faults) news(err error) bool {
+	last := &f.writing
+	if errors.Is(err, lane.ErrRead) {
+		last = &f.reading
+	}
+	if *last == err.Error() {
+		return false
+	}
+	*last = err.Error()
+	return true
+}
+
+// tell tells that messages cannot be stored, or can again.
+func (f *faults) tell(log *zap.Logger, err error) {
 	if err == nil {
-		b.log.Info("the disk can be used again")
+		*f = faults{}
+		log.Info("the disk can be used again")
+		return
+	}
+	if !f.news(err) {
 		return
 	}
 	if errors.Is(err, lane.ErrRead) {
-		b.log.Error("messages on disk cannot be read: they wait", zap.NamedError("err", err),
+		log.Error("messages on disk cannot be read: they wait", zap.NamedError("err", err),
 			zap.String("remedy", spoolRemedy(err)))
 		return
 	}
-	b.log.Error("messages cannot be stored on disk: what the far side does not acknowledge is not acknowledged here",
+	log.Error("messages cannot be stored on disk: what the far side does not acknowledge is not acknowledged here",
 		zap.NamedError("err", err), zap.String("remedy", spoolRemedy(err)))
 }
 

@@ -517,7 +517,7 @@ func TestLeftovers(t *testing.T) {
 		}
 		defer closed(t, s)
 		newModel().mustEqual(t, s)
-		if logs.FilterLevelExact(zap.WarnLevel).Len() != 1 || len(aside(t, dir)) > 0 {
+		if logs.FilterLevelExact(zap.ErrorLevel).Len() != 1 || len(aside(t, dir)) > 0 {
 			t.Errorf("%v", logs.All())
 		}
 	})
