@@ -20,9 +20,8 @@ type dns struct {
 	conf string // a resolv.conf
 	conn net.PacketConn
 
-	mu    sync.Mutex // protects the following fields
-	says  says
-	asked int
+	mu   sync.Mutex // protects the following field
+	says says
 }
 
 // says is what the server answers.
@@ -34,10 +33,13 @@ type says struct {
 	deaf6  bool   // does not answer when it is asked for IPv6
 }
 
+// unknown is that the name does not exist.
+var unknown = says{code: dnsmessage.RCodeNameError}
+
 // newDNS starts a server at one end of a link, for those who use it from the other. options are resolv.conf's.
 func newDNS(tb testing.TB, at end, options string) *dns {
 	tb.Helper()
-	d := &dns{tb: tb, conf: filepath.Join(tb.TempDir(), "resolv.conf"), says: says{code: dnsmessage.RCodeNameError}}
+	d := &dns{tb: tb, conf: filepath.Join(tb.TempDir(), "resolv.conf"), says: unknown}
 	conf := "nameserver " + at.v4 + "\noptions " + options + "\n"
 	if err := os.WriteFile(d.conf, []byte(conf), 0o644); err != nil {
 		tb.Fatal(err)
@@ -59,18 +61,11 @@ func newDNS(tb testing.TB, at end, options string) *dns {
 	return d
 }
 
+// set has it say something else from now on.
 func (d *dns) set(s says) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.says = s
-	d.asked = 0
-}
-
-// queries is how often it was asked since set.
-func (d *dns) queries() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.asked
 }
 
 func (d *dns) serve() {
@@ -93,7 +88,6 @@ func (d *dns) serve() {
 
 func (d *dns) answer(query dnsmessage.Message) (answer []byte, ok bool) {
 	d.mu.Lock()
-	d.asked++
 	s := d.says
 	d.mu.Unlock()
 	q := query.Questions[0]

@@ -60,7 +60,7 @@ func (n *network) end(s *space, host int) end {
 	n.tb.Helper()
 	e := end{
 		space: s, dev: fmt.Sprintf("tun%d", n.links),
-		v4: fmt.Sprintf("10.77.%d.%d", n.links, host), v6: fmt.Sprintf("fd00:77:%d::%d", n.links, host),
+		v4: fmt.Sprintf("10.77.%d.%d", n.links, host), v6: fmt.Sprintf("2001:db8:%d::%d", n.links, host),
 	}
 	s.do(func() {
 		file, err := openTUN(e.dev)
@@ -118,6 +118,19 @@ func (l *link) cut() {
 func (e end) down() {
 	e.space.tb.Helper()
 	e.space.ip(fmt.Sprintf("link set %s down", e.dev))
+}
+
+// settle waits until nothing is under way: TCP's acknowledgements may come 40 ms after what they acknowledge.
+func (l *link) settle() {
+	l.a.space.tb.Helper()
+	const quiet = 200 * time.Millisecond
+	count, since := int64(-1), time.Now()
+	until(l.a.space.tb, "the link is quiet", func() bool {
+		if now := l.toA.passed.Load() + l.toB.passed.Load(); now != count {
+			count, since = now, time.Now()
+		}
+		return time.Since(since) > quiet
+	}, nil)
 }
 
 // String tells how many packets there were.

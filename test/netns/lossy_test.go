@@ -24,7 +24,7 @@ func TestLossyLink(t *testing.T) {
 	c := newCloud(t, far, toCloud.b.v4)
 	o := settings{
 		space: gateway, lan: toDevices.a.v4,
-		clouds: []string{generic("secure", c.WSSURL(), c), generic("plain", c.WSURL(), c)},
+		clouds: []string{generic("secure", c.WSSURL(), c, time.Minute), generic("plain", c.WSURL(), c, time.Minute)},
 	}
 	for i := range devices {
 		o.devices = append(o.devices, [2]string{fmt.Sprint("dev-", i), []string{"secure", "plain"}[i%2]})
