@@ -23,6 +23,7 @@ type player struct {
 	acked   int // the acknowledgements come in order, too
 	first   uint16
 	got     order
+	granted bool
 	pong    bool
 	slowest time.Duration // of what it measured
 }
@@ -36,17 +37,18 @@ func text(device string, n int) []byte {
 func play(s *space, addr string, o testdevice.Options) *player {
 	s.tb.Helper()
 	p := arrive(s, addr, o)
-	if codes := p.Subscribe(1, "down/"+p.name); codes[0] != 1 {
-		p.Fatalf("%s: SUBACK %v", p.name, codes)
-	}
+	q := packets.NewControlPacket(packets.Subscribe).(*packets.SubscribePacket)
+	q.MessageID, q.Topics, q.Qoss = p.ID(), []string{"down/" + p.name}, []byte{1}
 	p.first = p.ID() + 1
+	p.Send(q)
+	p.until("SUBACK", func() bool { return p.granted })
 	return p
 }
 
 // arrive connects a device.
 func arrive(s *space, addr string, o testdevice.Options) *player {
 	s.tb.Helper()
-	p := &player{tb: s.tb, name: o.ClientID}
+	p := &player{tb: s.tb, name: o.ClientID, first: 1}
 	o.Username, o.Password = lanUser, lanPassword
 	start := time.Now()
 	s.do(func() { p.Device = testdevice.Connect(s.tb, addr, o) })
@@ -54,8 +56,8 @@ func arrive(s *space, addr string, o testdevice.Options) *player {
 	return p
 }
 
-// prompt is how long the LAN side may take for what it does itself, on a busy machine. What waits for a cloud takes 20 s
-// and more.
+// prompt is how long the LAN side may take for what it does itself, on a busy machine. What waits for a cloud takes
+// 15 s and more.
 const prompt = 5 * time.Second
 
 func (p *player) measured(what string, start time.Time) {
@@ -108,6 +110,10 @@ func (p *player) until(what string, cond func() bool) {
 		case *packets.PublishPacket:
 			p.got.take(p.tb, p.name, got.Payload)
 			p.Ack(packets.Puback, got.MessageID)
+		case *packets.SubackPacket:
+			if p.granted = got.ReturnCodes[0] == 1; !p.granted {
+				p.Fatalf("%s: SUBACK %v", p.name, got.ReturnCodes)
+			}
 		case *packets.PingrespPacket:
 			p.pong = true
 		case nil:

@@ -34,7 +34,9 @@ func handshakeStuck(t *testing.T, stick func(c *cloud, l *link, on bool)) {
 	stuck, well := newCloud(t, far, toStuck.b.v4), newCloud(t, far, toWell.b.v4)
 	o := settings{
 		space: gateway, lan: toDevices.a.v4,
-		clouds:  []string{generic("stuck", stuck.WSSURL(), stuck, keepalive), generic("well", well.WSSURL(), well, keepalive)},
+		clouds: []string{
+			generic("stuck", stuck.WSSURL(), stuck, keepalive), generic("well", well.WSSURL(), well, keepalive),
+		},
 		devices: [][2]string{{"first", "well"}, {"second", "well"}},
 	}
 	var names []string
@@ -52,7 +54,6 @@ func handshakeStuck(t *testing.T, stick func(c *cloud, l *link, on bool)) {
 	for i, name := range names {
 		playing.Go(func() {
 			p := arrive(lan, s.addr, testdevice.Options{ClientID: name, Persist: true})
-			p.first = 1
 			p.acknowledged()
 			players[i] = p
 		})
@@ -85,5 +86,6 @@ func handshakeStuck(t *testing.T, stick func(c *cloud, l *link, on bool)) {
 	for _, p := range players {
 		slowest = max(slowest, p.slowest)
 	}
-	t.Logf("the slowest answer on the LAN took %s; all is well after %s", slowest, time.Since(start).Round(time.Millisecond))
+	t.Logf("the slowest answer on the LAN took %s; all is well after %s",
+		slowest, time.Since(start).Round(time.Millisecond))
 }

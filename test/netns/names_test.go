@@ -146,7 +146,6 @@ func (w *town) comesUp(t *testing.T, c *cloud) {
 	} else {
 		t.Logf("the session took %s", took)
 	}
-	dev.first = 1
 	dev.acknowledged()
 	c.arrived("dev", 1)
 }

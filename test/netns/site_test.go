@@ -48,7 +48,6 @@ type settings struct {
 	clouds []string // YAML: NAME: {...}
 	// devices are the names, with the cloud of each.
 	devices [][2]string
-	more    string // YAML of further sections
 }
 
 // newSite starts bridged and waits until it accepts devices.
@@ -57,8 +56,8 @@ func newSite(tb testing.TB, o settings) *site {
 	dir := tb.TempDir()
 	s := &site{tb: tb, addr: o.lan + ":1883", ended: make(chan struct{})}
 	var y strings.Builder
-	fmt.Fprintf(&y, "listen: [{url: 'tcp://%s'}]\nstate_dir: %s\nlog: {level: debug}\n", s.addr, filepath.Join(dir, "state"))
-	fmt.Fprintf(&y, "%s\nclouds:\n", o.more)
+	fmt.Fprintf(&y, "listen: [{url: 'tcp://%s'}]\nstate_dir: %s\n", s.addr, filepath.Join(dir, "state"))
+	fmt.Fprintf(&y, "log: {level: debug}\nclouds:\n")
 	for _, c := range o.clouds {
 		fmt.Fprintf(&y, "  %s\n", c)
 	}
