@@ -57,6 +57,16 @@ var forbidden = map[string][]string{
 	"internal/mqtt":        {"internal/"},
 	"internal/netconn":     {"internal/"},
 	"internal/credentials": {"internal/"},
+	"internal/failure":     {"internal/"},
+	"internal/clock":       {"internal/"},
+	"internal/governor": {
+		"internal/broker", "internal/upstream", "internal/lane", "internal/bridge", "internal/config", "internal/transport",
+		"internal/clock", "internal/failure",
+	},
+	"internal/transport": {
+		"internal/broker", "internal/upstream", "internal/lane", "internal/bridge", "internal/config", "internal/governor",
+		"internal/clock", "internal/mqtt",
+	},
 	"internal/topicmap": {
 		"internal/broker", "internal/upstream", "internal/lane", "internal/bridge", "internal/config",
 	},

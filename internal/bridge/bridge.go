@@ -16,32 +16,40 @@ import (
 	"go.uber.org/zap"
 
 	"bridged/internal/broker"
+	"bridged/internal/clock"
 	"bridged/internal/config"
+	"bridged/internal/governor"
 	"bridged/internal/lane"
 	"bridged/internal/lane/boltstore"
 	"bridged/internal/topicmap"
+	"bridged/internal/transport"
 	"bridged/internal/upstream"
 )
 
 // Options are for tests and demonstrations. The zero value is for real use.
 type Options struct {
-	// Backoff replaces upstream.DefaultBackoff if its Max is not zero.
-	Backoff upstream.Backoff
-	// Clock replaces time.Now for signatures if not nil.
-	Clock func() time.Time
+	// Retry is how long to wait after failures.
+	Retry governor.RetryConfig
+	// Clock is where the time comes from.
+	Clock clock.Config
+	// Quiet replaces upstream.DefaultQuiet if it is not zero.
+	Quiet time.Duration
 }
 
 // Bridge is a running or startable bridge.
 type Bridge struct {
-	cfg     *config.Config
-	log     *zap.Logger
-	lock    *dirLock
-	store   *boltstore.Store
-	spool   *lane.Spool
-	devices []*device
-	byName  map[string]*device
-	keeper  *upstream.Keeper
-	broker  *broker.Broker
+	cfg      *config.Config
+	log      *zap.Logger
+	lock     *dirLock
+	store    *boltstore.Store
+	spool    *lane.Spool
+	devices  []*device
+	byName   map[string]*device
+	clock    *clock.Clock
+	governor *governor.Governor
+	clouds   *clouds
+	keeper   *upstream.Keeper
+	broker   *broker.Broker
 }
 
 // device is what there is for each configured device.
@@ -49,16 +57,15 @@ type device struct {
 	cfg      *config.Device
 	up, down *lane.Lane
 	worker   *upstream.Worker
-	drops    drops // used by sweep, and by Run after that
+	cloud    *cloud
+	pair     *transport.KeyPair // the client certificate, nil if there is none
+	drops    drops              // used by sweep, and by Run after that
 }
 
 // New takes the state directory, builds everything and binds the listeners.
 func New(cfg *config.Config, log *zap.Logger, opts Options) (*Bridge, error) {
-	if opts.Backoff.Max == 0 {
-		opts.Backoff = upstream.DefaultBackoff
-	}
-	if opts.Clock == nil {
-		opts.Clock = time.Now
+	if opts.Quiet == 0 {
+		opts.Quiet = upstream.DefaultQuiet
 	}
 	lock, err := lockDir(cfg.StateDir)
 	if err != nil {
@@ -79,18 +86,14 @@ func New(cfg *config.Config, log *zap.Logger, opts Options) (*Bridge, error) {
 	return b, nil
 }
 
-// dialsAtOnce is how many of a cloud's devices connect at the same time. The others wait their turn.
-const dialsAtOnce = 32
-
 func (b *Bridge) build(opts Options, memory *lane.Budget) error {
 	notes := b.spool.Notes()
 	kept := keptSessions(notes, b.log)
 	now := time.Now()
-	clouds := newClientTLS()
-	slots := make(map[*config.Cloud]chan struct{})
-	for _, c := range b.cfg.Clouds {
-		slots[c] = make(chan struct{}, dialsAtOnce)
-	}
+	b.clock = b.newClock(opts.Clock)
+	b.governor = b.newGovernor(notes)
+	b.clouds = newClouds(b.clock, b.log)
+	retry := governor.NewRetries(opts.Retry)
 	workers := make([]*upstream.Worker, 0, len(b.cfg.Devices))
 	locals := make([]broker.Device, 0, len(b.cfg.Devices))
 	for _, dc := range b.cfg.Devices {
@@ -98,42 +101,52 @@ func (b *Bridge) build(opts Options, memory *lane.Budget) error {
 		if err != nil {
 			return fmt.Errorf("device %s: topics: %w", dc.Name, err)
 		}
-		tlsConfig, err := clouds.config(dc)
+		cloud, err := b.clouds.of(dc.Cloud)
+		if err != nil {
+			return err
+		}
+		target, err := b.clouds.target(dc)
 		if err != nil {
 			return fmt.Errorf("device %s: %w", dc.Name, err)
 		}
 		_, noted := notes[sessionPrefix+dc.Name] // although perhaps damaged
 		d := &device{
-			cfg:  dc,
-			up:   b.spool.Lane(lane.Key{Device: dc.Name, Direction: lane.Up}, upConfig(dc, memory)),
-			down: b.spool.Lane(lane.Key{Device: dc.Name, Direction: lane.Down}, downConfig(dc, memory, noted)),
+			cfg:   dc,
+			cloud: cloud,
+			pair:  target.Certificate,
+			up:    b.spool.Lane(lane.Key{Device: dc.Name, Direction: lane.Up}, upConfig(dc, memory)),
+			down:  b.spool.Lane(lane.Key{Device: dc.Name, Direction: lane.Down}, downConfig(dc, memory, noted)),
 		}
 		d.drops.known([2]lane.Counters{d.up.Counters(), d.down.Counters()})
 		d.worker = upstream.New(upstream.Config{
-			Device:     dc.Name,
-			Cloud:      dc.Cloud.Name,
-			URL:        dc.Cloud.URL,
-			TLS:        tlsConfig,
-			Identity:   dc.Identity,
-			Keepalive:  dc.Cloud.Keepalive,
-			Limits:     dc.Cloud.Limits,
-			Always:     dc.Always,
-			Linger:     dc.Linger,
-			Persistent: dc.Persistent,
-			Subscribe:  dc.Subscribe,
-			Topics:     topics,
-			Up:         d.up,
-			Down:       d.down,
-			Marks:      d.down,
-			Memory:     memory,
-			Refused:    lane.RefusedByCloud,
-			Kept:       kept[dc.Name],
-			Save:       saver(b.spool, dc.Name, b.log),
-			MaxPacket:  int(dc.Queue.MaxBytes) + 1<<16, // what does not fit into the queue cannot be relayed
-			Slots:      slots[dc.Cloud],
-			Backoff:    opts.Backoff,
-			Clock:      opts.Clock,
-			Log:        b.log,
+			Device:       dc.Name,
+			Cloud:        dc.Cloud.Name,
+			Dialer:       cloud.dialer,
+			Target:       target,
+			Identity:     dc.Identity,
+			Key:          key(dc),
+			Timed:        timed(dc),
+			Keepalive:    dc.Cloud.Keepalive,
+			StallTimeout: dc.Cloud.StallTimeout,
+			Limits:       dc.Cloud.Limits,
+			Always:       dc.Always,
+			Linger:       dc.Linger,
+			Persistent:   dc.Persistent,
+			Subscribe:    dc.Subscribe,
+			Topics:       topics,
+			Up:           d.up,
+			Down:         d.down,
+			Marks:        d.down,
+			Memory:       memory,
+			Refused:      lane.RefusedByCloud,
+			Kept:         kept[dc.Name],
+			Save:         saver(b.spool, dc.Name, b.log),
+			MaxPacket:    int(dc.Queue.MaxBytes) + 1<<16, // what does not fit into the queue cannot be relayed
+			Quiet:        opts.Quiet,
+			Governor:     b.governor,
+			Retry:        retry(),
+			Clock:        b.clock,
+			Log:          b.log,
 		})
 		b.devices = append(b.devices, d)
 		b.byName[dc.Name] = d
@@ -141,6 +154,7 @@ func (b *Bridge) build(opts Options, memory *lane.Budget) error {
 		locals = append(locals, localDevice(d, localSession(kept[dc.Name], now)))
 	}
 	b.keeper = upstream.NewKeeper(workers)
+	b.keeper.Also = b.clock.Check
 
 	listeners, err := listeners(b.cfg.Listen)
 	if err != nil {
@@ -232,6 +246,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 	stored := make(chan error, 1)
 	go func() { stored <- b.spool.Run(storing) }()
 	helpers, stopHelpers := context.WithCancel(context.Background())
+	b.tellClock(b.clock.State())
 	var wg sync.WaitGroup
 	wg.Go(func() { b.keeper.Run(helpers) })
 	wg.Go(func() { b.sweep(helpers) })
@@ -262,6 +277,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 		stopping.Go(func() { d.worker.Stop(deadline) })
 	}
 	stopping.Wait()
+	b.keepDials()
 	stopHelpers()
 	wg.Wait()
 	stopStoring()
@@ -276,11 +292,16 @@ func (b *Bridge) Run(ctx context.Context) error {
 func (b *Bridge) sweep(ctx context.Context) {
 	t := time.NewTicker(sweepEvery)
 	defer t.Stop()
+	var looked time.Time // at certificates
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-t.C:
+		case now := <-t.C:
+			if now.Sub(looked) >= expiryEvery {
+				looked = now
+				b.clouds.warnExpiry()
+			}
 			for _, d := range b.devices {
 				d.up.Sweep()
 				d.down.Sweep()

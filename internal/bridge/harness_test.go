@@ -16,16 +16,27 @@ import (
 
 	"bridged/internal/cloudsim"
 	"bridged/internal/config"
+	"bridged/internal/failure"
+	"bridged/internal/governor"
 	"bridged/internal/lane"
 	"bridged/internal/testdevice"
-	"bridged/internal/upstream"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// quick is a backoff for clouds that come back at once.
-var quick = upstream.Backoff{
-	Min: 5 * time.Millisecond, Max: 50 * time.Millisecond, RejectedMin: 20 * time.Millisecond, Stable: time.Minute,
+// quick is for clouds that come back at once.
+var quick = Options{
+	Retry: governor.RetryConfig{Policies: alike(governor.Policy{First: 5 * time.Millisecond, Max: 50 * time.Millisecond})},
+	Quiet: time.Nanosecond,
+}
+
+// alike has the same one for all failures.
+func alike(p governor.Policy) governor.Policies {
+	all := make(governor.Policies)
+	for _, c := range failure.Classes() {
+		all[governor.Class(c)] = p
+	}
+	return all
 }
 
 // rig is a bridge under test.
@@ -58,7 +69,7 @@ func runIn(tb testing.TB, dir, yaml string) *rig {
 		tb.Fatalf("configuration:\n%v\n%s", err, yaml)
 	}
 	core, logs := observer.New(zapcore.DebugLevel)
-	b, err := New(cfg, zap.New(core), Options{Backoff: quick})
+	b, err := New(cfg, zap.New(core), quick)
 	if err != nil {
 		tb.Fatal(err)
 	}

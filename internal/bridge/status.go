@@ -1,6 +1,8 @@
 package bridge
 
 import (
+	"time"
+
 	"bridged/internal/lane"
 	"bridged/internal/upstream"
 )
@@ -13,6 +15,8 @@ type DeviceStatus struct {
 	Session upstream.Status
 	// Up and Down are the ledgers of the two directions.
 	Up, Down lane.Counters
+	// CloudCertificate and ClientCertificate are when they expire, zero if there is none, or none was seen yet.
+	CloudCertificate, ClientCertificate time.Time
 }
 
 // Status tells how all devices are, in the order of the configuration.
@@ -34,7 +38,12 @@ func (b *Bridge) DeviceStatus(name string) (st DeviceStatus, ok bool) {
 }
 
 func (d *device) status() DeviceStatus {
-	return DeviceStatus{
+	st := DeviceStatus{
 		Name: d.cfg.Name, Cloud: d.cfg.Cloud.Name, Session: d.worker.Status(), Up: d.up.Counters(), Down: d.down.Counters(),
+		CloudCertificate: d.cloud.dialer.CertificateExpires(),
 	}
+	if d.pair != nil {
+		st.ClientCertificate = d.pair.Expires()
+	}
+	return st
 }

@@ -48,6 +48,7 @@ func (r *resolver) cloud(name string, k *cloudKeys) *cloud {
 	r.signing(c)
 	r.cloudLimits(c)
 	r.keepalive(c)
+	r.cloudWay(c)
 	r.cloudTLS(c)
 	return c
 }
@@ -234,8 +235,6 @@ func (r *resolver) cloudTLS(c *cloud) {
 		r.fault(k.place, "is only for wss://, and the url is ws://", "write wss:// in the url, or remove tls")
 		return
 	}
-	if k.CAFile.value != "" && !k.CAFile.bad {
-		c.TLS.CAFile = r.certificates(&k.CAFile)
-	}
+	r.trust(c)
 	r.keyPair(k.place, &k.CertFile, &k.KeyFile)
 }

@@ -18,6 +18,7 @@ import (
 	"bridged/internal/credentials"
 	"bridged/internal/mqtt"
 	"bridged/internal/topicmap"
+	"bridged/internal/transport"
 )
 
 // Secret is a string that does not show itself in logs, errors or encoders. Only Reveal tells it.
@@ -78,6 +79,8 @@ type Limits struct {
 	Memory int64
 	// Disk bounds what all queues together hold on disk, in bytes.
 	Disk int64
+	// DialsPerSecond and DialsAtOnce bound connects to one cloud; twice and one and a half times as many to all together.
+	DialsPerSecond, DialsAtOnce int
 }
 
 // Queue bounds one device's queue of one direction.
@@ -115,13 +118,22 @@ type Cloud struct {
 	Keepalive time.Duration
 	// Limits are the provider's, with the configuration's overrides.
 	Limits credentials.Limits
-	TLS    TLS
+	// StallTimeout is how long a message may be unacknowledged before the session is begun anew, 0 for ever.
+	StallTimeout time.Duration
+	// Proxy says how to get there.
+	Proxy transport.Proxy
+	// Headers are sent along with the WebSocket handshake, by name.
+	Headers map[string]Secret
+	TLS     TLS
 }
 
 // TLS says how to check a cloud's certificate.
 type TLS struct {
-	// CAFile holds the certificates to trust instead of the system's, if given.
+	// CAFile holds the certificates of authorities to trust beside the system's, if given, or, with CAOnly, instead.
 	CAFile string
+	CAOnly bool
+	// Pins are keys of which one must be in the cloud's chain of certificates, if there are any.
+	Pins []transport.Pin
 	// CertFile and KeyFile are a client certificate for every device that has none of its own. Devices carry the
 	// result in ClientCertificate.
 	CertFile string

@@ -70,6 +70,11 @@ type limitKeys struct {
 	Memory size `yaml:"memory" default:"64MiB" min:"1KiB"`
 	// What all queues together may hold on disk, in the state_dir.
 	Disk size `yaml:"disk" default:"1GiB" min:"1MiB"`
+	// How many connects to one cloud may begin in a second; twice as many to all clouds together. After an outage that
+	// decides how soon all devices are back.
+	DialsPerSecond number `yaml:"dials_per_second" default:"25" min:"1" max:"10000"`
+	// How many connects to one cloud may be under way at once; half as many again to all clouds together.
+	DialsAtOnce number `yaml:"dials_at_once" default:"64" min:"1" max:"10000"`
 }
 
 type queueKeys struct {
@@ -116,6 +121,17 @@ type cloudKeys struct {
 	// The MQTT keepalive, in whole seconds. Default and range: aliyun 300s, 30s to 1200s; tencent 300s, 0s to 900s;
 	// generic 60s, 0s to 65535s. 0s means none.
 	Keepalive duration `yaml:"keepalive"`
+	// How long the cloud may keep a message waiting for its acknowledgement before the session is ended and begun anew.
+	// 0s: for ever.
+	StallTimeout duration `yaml:"stall_timeout" default:"60s"`
+	// How to leave the plant's network: by the proxy http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT, with
+	// USER@ before the host if it asks for a login; none; or env, what HTTPS_PROXY (for wss), HTTP_PROXY (for ws),
+	// ALL_PROXY and NO_PROXY say. The proxy resolves the cloud's name. Default: env.
+	Proxy proxy `yaml:"proxy"`
+	// The password for the proxy, if it is not in its URL.
+	ProxyPassword secret `yaml:"proxy_password"`
+	// HTTP headers to send along with the WebSocket handshake, by name. Values are secrets: they may be kept elsewhere.
+	Headers table[secret] `yaml:"headers"`
 	// How to check the cloud's certificate. Only for wss.
 	TLS tlsKeys `yaml:"tls"`
 	// Overrides of what the provider is known to allow, since vendors change it.
@@ -124,8 +140,13 @@ type cloudKeys struct {
 
 type tlsKeys struct {
 	mark
-	// The certificates to trust, PEM, instead of the system's.
+	// The certificates of authorities to trust, PEM, beside the system's.
 	CAFile text `yaml:"ca_file"`
+	// Whether to trust those of ca_file only, instead of the system's.
+	CAOnly boolean `yaml:"ca_only" default:"false"`
+	// Keys of which one must be in the cloud's chain of certificates: sha256/ and the SHA-256 hash of the public key in
+	// base64. Default: any that an authority has signed.
+	Pins list[text] `yaml:"pins"`
 	// A client certificate for all devices of this cloud that have none of their own, PEM.
 	CertFile text `yaml:"cert_file" provider:"generic"`
 	// Its private key, PEM, readable by its owner only.

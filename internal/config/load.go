@@ -159,6 +159,8 @@ func (r *resolver) resolveLimits() {
 		MaxPacketSize:  k.MaxPacketSize.value,
 		Memory:         k.Memory.value,
 		Disk:           k.Disk.value,
+		DialsPerSecond: k.DialsPerSecond.value,
+		DialsAtOnce:    k.DialsAtOnce.value,
 	}
 	if !k.Memory.bad && !k.MaxPacketSize.bad && k.Memory.value < k.MaxPacketSize.value {
 		at := k.Memory.place

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"bridged/internal/credentials"
+	"bridged/internal/transport"
 	"bridged/internal/mqtt"
 	"bridged/internal/topicmap"
 )
@@ -64,6 +65,7 @@ func TestBase(t *testing.T) {
 		Log:    Log{Level: zapcore.InfoLevel, JSON: true},
 		Limits: Limits{
 			MaxConnections: 10000, ConnectTimeout: 10 * time.Second, MaxPacketSize: 272 << 10, Memory: 64 << 20, Disk: 1 << 30,
+			DialsPerSecond: 25, DialsAtOnce: 64,
 		},
 		Clouds: c.Clouds, Devices: c.Devices,
 	}
@@ -146,9 +148,10 @@ func TestKeys(t *testing.T) {
 		{"log", first, "log: {level: debug, format: console}\n", func(c *Config) any { return c.Log },
 			"{Level:debug JSON:false}"},
 		{"limits", first,
-			"limits: {max_connections: 5, connect_timeout: 3s, max_packet_size: 1KiB, memory: 1GiB, disk: 2GiB}\n",
-			func(c *Config) any { return c.Limits },
-			"{MaxConnections:5 ConnectTimeout:3s MaxPacketSize:1024 Memory:1073741824 Disk:2147483648}"},
+			"limits: {max_connections: 5, connect_timeout: 3s, max_packet_size: 1KiB, memory: 1GiB, disk: 2GiB, " +
+				"dials_per_second: 3, dials_at_once: 4}\n",
+			func(c *Config) any { return c.Limits }, "{MaxConnections:5 ConnectTimeout:3s MaxPacketSize:1024 " +
+				"Memory:1073741824 Disk:2147483648 DialsPerSecond:3 DialsAtOnce:4}"},
 		{"queue", first, "queue: {max_messages: 1, max_bytes: 1GiB, max_age: 24h, spill_after: 3s, durability: always, " +
 			"on_full: drop_oldest, qos0: drop}\n", device("boiler"), "Queue:{MaxMessages:1 MaxBytes:1073741824 " +
 			"MaxAge:24h0m0s SpillAfter:3s Always:true OnFull:drop_oldest StoreQoS0:false}"},
@@ -157,6 +160,30 @@ func TestKeys(t *testing.T) {
 		{"aliyun timestamp", shanghai, "    timestamp: false\n", identity("boiler"), "Timestamp:false"},
 		{"aliyun keepalive", shanghai, "    keepalive: 1200s\n", cloud("shanghai"), "Keepalive:20m0s"},
 		{"aliyun default keepalive", shanghai, "", cloud("shanghai"), "Keepalive:5m0s"},
+		{"stall", lab, "    stall_timeout: 0s\n", cloud("lab"), "StallTimeout:0s"},
+		{"default stall", lab, "", cloud("lab"), "StallTimeout:1m0s"},
+		{"headers", lab, "    headers: {Authorization: hush, X-Plant: '7'}\n", func(c *Config) any {
+			h := c.Clouds["lab"].Headers
+			return fmt.Sprint(len(h), h["Authorization"].Reveal(), h["X-Plant"].Reveal())
+		}, "2hush7"},
+		{"headers are secrets", lab, "    headers: {Authorization: hush}\n", cloud("lab"), "Headers:map[Authorization:***]"},
+		{"tls trust", lab, "    tls: {ca_file: rsa.crt, ca_only: true, " +
+			"pins: [sha256/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=]}\n", cloud("lab"),
+			"CAOnly:true Pins:[sha256/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=]"},
+		{"proxy", lab, "    proxy: http://user:hush@proxy.plant:3128\n", func(c *Config) any {
+			want, err := transport.ParseProxy("http://user@proxy.plant:3128", "hush")
+			return err == nil && reflect.DeepEqual(c.Clouds["lab"].Proxy, want)
+		}, "true"},
+		{"proxy with a password", lab, "    proxy: socks5://user@proxy.plant:1080\n    proxy_password: hush\n",
+			func(c *Config) any {
+				want, err := transport.ParseProxy("socks5://user@proxy.plant:1080", "hush")
+				return err == nil && reflect.DeepEqual(c.Clouds["lab"].Proxy, want)
+			}, "true"},
+		{"no proxy", lab, "    proxy: none\n", func(c *Config) any { return c.Clouds["lab"].Proxy == transport.Proxy{} }, "true"},
+		{"default proxy", lab, "", func(c *Config) any {
+			want, err := transport.ParseProxy("env", "")
+			return err == nil && c.Clouds["lab"].Proxy == want && want != transport.Proxy{}
+		}, "true"},
 		{"generic no keepalive", lab, "    keepalive: 0s\n", cloud("lab"), "Keepalive:0s"},
 		{"generic default keepalive", lab, "", cloud("lab"), "Keepalive:1m0s"},
 		{"keepalive within an override", shanghai, "    keepalive: 10s\n    limits: {keepalive_min: 10s}\n",
@@ -166,7 +193,7 @@ func TestKeys(t *testing.T) {
 		{"tencent expiry", guangzhou, "    expiry: 10m\n", identity("pump"), "Expiry:10m0s"},
 		{"tencent method", guangzhou, "    sign_method: hmacsha1\n", identity("pump"), "Method:hmacsha1"},
 		{"tls", lab, "    tls: {ca_file: rsa.crt, server_name: s, min_version: \"1.3\"}\n", cloud("lab"),
-			fmt.Sprintf("/rsa.crt CertFile: KeyFile: ServerName:s MinVersion:%d}", tls.VersionTLS13)},
+			fmt.Sprintf("/rsa.crt CAOnly:false Pins:[] CertFile: KeyFile: ServerName:s MinVersion:%d}", tls.VersionTLS13)},
 		{"tls default", lab, "", cloud("lab"), fmt.Sprintf("MinVersion:%d}", tls.VersionTLS12)},
 		{"cloud certificate", lab, "    tls: {cert_file: rsa.crt, key_file: rsa.key}\n", func(c *Config) any {
 			return c.Device("press").ClientCertificate.KeyFile

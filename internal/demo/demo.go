@@ -16,7 +16,7 @@ import (
 
 	"bridged/internal/bridge"
 	"bridged/internal/cloudsim"
-	"bridged/internal/upstream"
+	"bridged/internal/governor"
 )
 
 // Options are the settings of Run. Only Out is required.
@@ -64,9 +64,15 @@ func (e *FaultsError) Error() string {
 	return fmt.Sprintf("the demo found %d faults", e.Faults)
 }
 
-// backoff is shorter than a real bridge's, so that nobody has to wait.
-var backoff = upstream.Backoff{
-	Min: time.Second, Max: 2 * time.Second, RejectedMin: 5 * time.Second, Stable: 10 * time.Second,
+// retry is shorter than a real bridge's, so that nobody has to wait.
+var retry = governor.RetryConfig{
+	Policies: governor.Policies{
+		governor.ClassNetwork:   {First: time.Second, Max: 2 * time.Second},
+		governor.ClassThrottled: {Floor: 2 * time.Second, First: time.Second, Max: 2 * time.Second},
+		governor.ClassRejected:  {Floor: 5 * time.Second, First: time.Second, Max: 2 * time.Second},
+		governor.ClassProtocol:  {Floor: time.Second, First: time.Second, Max: 2 * time.Second}, // and all others
+	},
+	Stable: 10 * time.Second,
 }
 
 // stage is the demo at work.
@@ -179,7 +185,7 @@ func (s *stage) build() error {
 	for _, w := range cfg.Warnings {
 		s.fault("the demo's own configuration: " + w.String())
 	}
-	s.bridge, err = bridge.New(cfg, zap.New(newLogCore(s.acct, s.opts.Verbose)), bridge.Options{Backoff: backoff})
+	s.bridge, err = bridge.New(cfg, zap.New(newLogCore(s.acct, s.opts.Verbose)), bridge.Options{Retry: retry})
 	if err != nil {
 		return err
 	}

@@ -19,13 +19,14 @@ const (
 	ClassClock     Class = "clock"      // the gateway's time is wrong
 	ClassProtocol  Class = "protocol"   // the other side does not speak what it should
 	ClassConfig    Class = "config"     // the configuration, or a file that it names
+	ClassMessage   Class = "message"    // a certain message, with which the cloud ends the session
 )
 
 // Classes lists all classes.
 func Classes() []Class {
 	return []Class{
 		ClassNetwork, ClassProxy, ClassTLS, ClassRejected, ClassTakenOver, ClassThrottled, ClassClock, ClassProtocol,
-		ClassConfig,
+		ClassConfig, ClassMessage,
 	}
 }
 

@@ -14,6 +14,7 @@ const (
 	TakenOver            Kind = "taken_over"
 	KickWar              Kind = "kick_war"
 	ProtocolError        Kind = "protocol_error"
+	MessageRefused       Kind = "message_refused"
 )
 
 var mqttTable = map[Kind]Info{
@@ -95,5 +96,14 @@ var mqttTable = map[Kind]Info{
 		Says:   "the cloud sent what MQTT 3.1.1 does not allow",
 		Causes: []string{"a fault of the cloud", "something in between that changes the data"},
 		Remedy: "report it to the cloud's vendor, with the log at level debug",
+	},
+	MessageRefused: {
+		Class: ClassMessage, Delay: DelayBackoff,
+		Says: "the cloud closes the connection each time when it is sent a certain message",
+		Causes: []string{
+			"a topic to which the device may not publish", "a message beyond a limit of the cloud", "the cloud's quota",
+		},
+		Remedy: "check what the cloud lets this device publish, the device's quota, and the cloud's limits; " +
+			"see limits of the cloud in the configuration",
 	},
 }

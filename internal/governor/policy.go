@@ -19,12 +19,13 @@ const (
 	ClassClock     Class = "clock"      // the gateway's clock is plainly wrong
 	ClassProtocol  Class = "protocol"   // the peer does not speak what it should
 	ClassConfig    Class = "config"     // no login can be made
+	ClassMessage   Class = "message"    // the cloud ends the session whenever it is sent a certain message
 )
 
 // classes are all of them; the place is the index of a Retry's count.
 var classes = [...]Class{
 	ClassNetwork, ClassProxy, ClassTLS, ClassRejected, ClassTakenOver, ClassThrottled, ClassClock, ClassProtocol,
-	ClassConfig,
+	ClassConfig, ClassMessage,
 }
 
 func (c Class) index() int {
@@ -62,7 +63,8 @@ type Policies map[Class]Policy
 // DefaultPolicies are for real use. Failures of the way heal by themselves, and a try costs little: they begin with a
 // second. A login that was refused, a certificate and a wrong address wait for a person, and some clouds block who
 // fails too often: half a minute at least. A kick war harms the other holder, too: minutes. A throttling cloud needs
-// its load to be spread. A clock is set sooner or later, and asking costs nothing.
+// its load to be spread. A clock is set sooner or later, and asking costs nothing. Whether it is a message that the cloud
+// does not take is found out by trying, behind the failures of the way that came before.
 func DefaultPolicies() Policies {
 	return Policies{
 		ClassNetwork:   {First: time.Second, Max: 5 * time.Minute, Nudge: true},
@@ -73,6 +75,7 @@ func DefaultPolicies() Policies {
 		ClassThrottled: {Floor: 15 * time.Second, First: 15 * time.Second, Max: 5 * time.Minute},
 		ClassProtocol:  {Floor: 15 * time.Second, First: 5 * time.Second, Max: 10 * time.Minute},
 		ClassConfig:    {Floor: time.Minute, First: 5 * time.Second, Max: 15 * time.Minute},
+		ClassMessage:   {First: 5 * time.Second, Max: 5 * time.Minute},
 		ClassTakenOver: {Floor: time.Minute, First: 2 * time.Minute, Max: 20 * time.Minute},
 	}
 }

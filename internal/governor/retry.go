@@ -119,6 +119,7 @@ var why = map[Class]string{
 	ClassClock:     "the gateway's clock is wrong",
 	ClassProtocol:  "the cloud did not speak MQTT over WebSocket as expected",
 	ClassConfig:    "no login can be made for this device",
+	ClassMessage:   "the cloud does not take a certain message",
 }
 
 func (r *Retry) reason() string {
@@ -150,8 +151,22 @@ func (r *Retry) Recovered(now time.Time) bool {
 	return r.sooner(now.Add(r.cfg.Rand(r.cfg.Spread)))
 }
 
+// ClockChanged notes that the gateway has learnt the time. It reports whether the next attempt comes sooner for it: a
+// login or a certificate may have been refused for the wrong one.
+func (r *Retry) ClockChanged(now time.Time) bool {
+	switch r.class {
+	case ClassClock, ClassTLS, ClassRejected:
+		return r.advance(now.Add(r.cfg.Rand(r.cfg.Spread)))
+	}
+	return false
+}
+
 func (r *Retry) sooner(at time.Time) bool {
-	if r.class == "" || !r.cfg.policy(r.class).Nudge || !at.Before(r.retryAt) {
+	return r.class != "" && r.cfg.policy(r.class).Nudge && r.advance(at)
+}
+
+func (r *Retry) advance(at time.Time) bool {
+	if !at.Before(r.retryAt) {
 		return false
 	}
 	r.retryAt = at

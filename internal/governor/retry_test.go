@@ -40,6 +40,7 @@ func TestDelaysByClass(t *testing.T) {
 		{ClassThrottled, 30 * time.Second, 45 * time.Second, 5*time.Minute + 15*time.Second, 15 * time.Second, false},
 		{ClassProtocol, 20 * time.Second, 25 * time.Second, 10*time.Minute + 15*time.Second, 15 * time.Second, false},
 		{ClassConfig, 65 * time.Second, 70 * time.Second, 16 * time.Minute, time.Minute, false},
+		{ClassMessage, 5 * time.Second, 10 * time.Second, 5 * time.Minute, 0, false},
 		{ClassTakenOver, 3 * time.Minute, 5 * time.Minute, 21 * time.Minute, time.Minute, false},
 		{"new", 20 * time.Second, 25 * time.Second, 10*time.Minute + 15*time.Second, 15 * time.Second, false},
 	}
@@ -209,6 +210,26 @@ func TestRecoveredEndpoint(t *testing.T) {
 		if r.Recovered(start) || r.delay(start) != d {
 			t.Fatal("it was drawn again")
 		}
+	}
+}
+
+// Only what can be due to a wrong time comes sooner when the time is known.
+func TestClockChanged(t *testing.T) {
+	for _, class := range classes {
+		r := newRetry(RetryConfig{})
+		for range 12 {
+			r.Failed(class, start)
+		}
+		want := class == ClassClock || class == ClassTLS || class == ClassRejected
+		if got := r.ClockChanged(start); got != want || want && r.delay(start) != 5*time.Second {
+			t.Errorf("%s: %t, wait %s", class, got, r.delay(start))
+		}
+		if r.ClockChanged(start.Add(time.Second)) {
+			t.Errorf("%s: later than before", class)
+		}
+	}
+	if newRetry(RetryConfig{}).ClockChanged(start) {
+		t.Error("there was no failure")
 	}
 }
 

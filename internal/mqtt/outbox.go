@@ -240,6 +240,22 @@ func (o *Outbox) InFlight() int {
 	return n
 }
 
+// Oldest is the first message on its way on the present connection: published there, and not acknowledged or, with QoS
+// 2, not completed. It is 0 if there is none.
+func (o *Outbox) Oldest() (seq uint64) {
+	for s := range o.received {
+		if seq == 0 || s < seq {
+			seq = s
+		}
+	}
+	for s := range o.ids {
+		if (seq == 0 || s < seq) && (len(o.again) == 0 || s < o.again[0]) {
+			seq = s
+		}
+	}
+	return seq
+}
+
 // Reset forgets everything, as the end of a session does.
 func (o *Outbox) Reset() {
 	ranges := o.ranges

@@ -33,6 +33,7 @@ type Options struct {
 // All methods are safe for concurrent use.
 type Conn struct {
 	net.Conn
+	tcp     *net.TCPConn // the same
 	opts    Options
 	raw     syscall.RawConn
 	attempt func(fd uintptr) bool // writes c.p to the socket, once
@@ -66,7 +67,7 @@ func New(c *net.TCPConn, opts Options) (*Conn, error) {
 	if err := c.SetKeepAliveConfig(keepalive); err != nil {
 		return nil, fmt.Errorf("keepalive of %s: %w", c.RemoteAddr(), err)
 	}
-	conn := &Conn{Conn: c, opts: opts, raw: raw}
+	conn := &Conn{Conn: c, tcp: c, opts: opts, raw: raw}
 	conn.drained.L = &conn.mu
 	conn.attempt = func(fd uintptr) bool {
 		conn.n, conn.errno = conn.write(fd, conn.p)
@@ -214,6 +215,19 @@ func (c *Conn) Pending() int {
 	defer c.mu.Unlock()
 	return c.writing + len(c.waiting)
 }
+
+// Written is how many bytes were handed to Write so far.
+func (c *Conn) Written() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.sent.Load() + int64(c.writing+len(c.waiting))
+}
+
+// Taken is how many of them the peer, or a proxy in between, has acknowledged to have.
+func (c *Conn) Taken() int64 { return c.sent.Load() - int64(unacknowledged(c.raw)) }
+
+// CloseWrite says that nothing more will be written.
+func (c *Conn) CloseWrite() error { return c.tcp.CloseWrite() }
 
 // Err is why writing ended, nil while it goes on.
 func (c *Conn) Err() error {

@@ -2,6 +2,7 @@ package netconn
 
 import (
 	"errors"
+	"io"
 	"testing"
 	"time"
 )
@@ -57,6 +58,22 @@ func TestStall(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Taken tells what the peer has, Written what it is to get.
+func TestWrittenAndTaken(t *testing.T) {
+	c, peer := pair(t, Options{Limit: 1 << 20, Stall: time.Minute}, small)
+	n := int64(fill(t, c, newStream(), 200_000))
+	if c.Written() != n || c.Taken() >= n {
+		t.Fatalf("%d written, %d taken, want %d", c.Written(), c.Taken(), n)
+	}
+	if _, err := io.CopyN(io.Discard, peer, n); err != nil {
+		t.Fatal(err)
+	}
+	within(t, "everything is taken", func() {
+		for !soon(func() bool { return c.Taken() == n }) {
+		}
+	})
 }
 
 // TestSlowIsNotStalled has peers that read little at a time, but steadily. Each once met a rule that took them for

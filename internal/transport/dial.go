@@ -25,6 +25,8 @@ type attempt struct {
 	pair  *KeyPair
 	trace *Trace // may be nil
 	nc    *netconn.Conn
+	// at is when to verify the cloud's certificate, and the proxy's, if not by the clock; see Options.VerifyTime.
+	at, proxyAt time.Time
 }
 
 // Dial connects. The error is a *failure.Failure. When ctx ends, so does Dial at once; the failure is of the kind
@@ -37,14 +39,44 @@ func (d *Dialer) Dial(ctx context.Context, t Target) (*websocket.Conn, *netconn.
 		*a.trace = Trace{Step: a.trace.Step}
 	}
 	ws, f := a.run(all)
+	for f != nil && a.otherTime(f) { // once for the proxy and once for the cloud at most
+		a.hangUp()
+		ws, f = a.run(all)
+	}
 	if f != nil {
-		if a.nc != nil {
-			_ = a.nc.Close() // it failed already
-			a.nc.Wait()
-		}
+		a.hangUp()
 		return nil, nil, f
 	}
 	return ws, a.nc, nil
+}
+
+// hangUp ends the connection of an attempt that failed.
+func (a *attempt) hangUp() {
+	if a.nc != nil {
+		_ = a.nc.Close() // it failed already
+		a.nc.Wait()
+		a.nc = nil
+	}
+}
+
+// otherTime says whether to connect once more and verify certificates at another time, after this failure.
+func (a *attempt) otherTime(f *failure.Failure) bool {
+	at := &a.at
+	switch {
+	case a.d.opts.VerifyTime == nil:
+		return false
+	case f.Kind == failure.ProxyTLS:
+		at = &a.proxyAt
+	case f.Kind != failure.TLSExpired && f.Kind != failure.TLSNotYetValid:
+		return false
+	}
+	t, ok := a.d.opts.VerifyTime(f.Err)
+	if !ok || !at.IsZero() {
+		return false
+	}
+	*at = t
+	a.note("certificates are verified as of " + t.UTC().Format(time.DateOnly) + ", since the clock cannot be right")
+	return true
 }
 
 func (a *attempt) run(ctx context.Context) (*websocket.Conn, *failure.Failure) {
@@ -60,12 +92,13 @@ func (a *attempt) run(ctx context.Context) (*websocket.Conn, *failure.Failure) {
 		return nil, f
 	}
 	// Whatever the stages wait for, the end of ctx ends it.
-	stop := context.AfterFunc(ctx, func() { _ = a.nc.Close() })
+	nc := a.nc
+	stop := context.AfterFunc(ctx, func() { _ = nc.Close() })
 	defer stop()
 	var s *secured
 	if a.url.Scheme == "wss" {
 		f = a.stage(ctx, failure.StageTLS, a.d.timeouts.TLS, func(ctx context.Context) (f *failure.Failure) {
-			s, f = a.secure(ctx, conn, a.d.tls, host, a.pair, a.tlsTrace(false))
+			s, f = a.secure(ctx, conn, a.d.tls, host, a.at, a.pair, a.tlsTrace(false))
 			return f
 		})
 		if f != nil {
@@ -130,14 +163,15 @@ func (a *attempt) reach(ctx context.Context, host string, port uint16, v *via) (
 
 // through has the proxy connect to the cloud.
 func (a *attempt) through(ctx context.Context, v *via, host string, port uint16) (net.Conn, *failure.Failure) {
-	stop := context.AfterFunc(ctx, func() { _ = a.nc.Close() })
+	nc := a.nc
+	stop := context.AfterFunc(ctx, func() { _ = nc.Close() })
 	defer stop()
 	if v.scheme == "socks5" {
 		return a.nc, a.socksConnect(a.nc, v, host, port)
 	}
 	var conn net.Conn = a.nc
 	if v.scheme == "https" {
-		s, f := a.secure(ctx, conn, a.d.proxyTLS, v.host, nil, a.tlsTrace(true))
+		s, f := a.secure(ctx, conn, a.d.proxyTLS, v.host, a.proxyAt, nil, a.tlsTrace(true))
 		if f != nil {
 			return nil, asProxy(f)
 		}
@@ -276,17 +310,23 @@ func addrPort(a net.Addr) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// date passes on what time the other side says it is.
-func (a *attempt) date(d Date, h http.Header) {
+// date passes on what time the other side says it is. s is nil for what came in the clear.
+func (a *attempt) date(d Date, h http.Header, s *secured) {
 	said, err := http.ParseTime(h.Get("Date"))
 	if err != nil {
 		return
 	}
-	d.Said = said
+	d.Said, d.Verified = said, s != nil
 	if a.trace != nil {
 		a.trace.Dates = append(a.trace.Dates, d)
 	}
-	if a.d.opts.OnDate != nil {
-		a.d.opts.OnDate(d)
+	if a.d.opts.OnDate == nil {
+		return
 	}
+	d.Header = h
+	if s != nil {
+		state := s.ConnectionState()
+		d.TLS = &state
+	}
+	a.d.opts.OnDate(d)
 }

@@ -153,7 +153,8 @@ func TestDate(t *testing.T) {
 		begin := time.Now()
 		o := fails(t, d, Target{URL: u, Trace: tr}, failure.HTTPStatus(status), failure.StageUpgrade)
 		if len(got) != 1 || !got[0].Said.Equal(said) || got[0].Proxy || got[0].Verified || got[0].Sent.Before(begin) ||
-			got[0].Received.Before(got[0].Sent) || len(tr.Dates) != 1 {
+			got[0].Received.Before(got[0].Sent) || got[0].Host != "127.0.0.1" || got[0].TLS != nil ||
+			got[0].Header.Get("Date") == "" || len(tr.Dates) != 1 || tr.Dates[0].Header != nil {
 			t.Errorf("%v: %+v", o.f, got)
 		}
 	}

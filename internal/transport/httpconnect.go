@@ -33,7 +33,8 @@ func (a *attempt) httpConnect(conn net.Conn, v *via, host, port string) (net.Con
 	if err != nil {
 		return nil, proxyReadFailure(err, t)
 	}
-	a.date(Date{Sent: sent, Received: t.readAt, Proxy: true, Verified: v.scheme == "https"}, resp.Header)
+	s, _ := conn.(*secured) // for https
+	a.date(Date{Host: v.host, Sent: sent, Received: t.readAt, Proxy: true}, resp.Header, s)
 	if a.trace != nil {
 		a.trace.ProxyReply = "HTTP " + failure.Clean(resp.Status)
 	}

@@ -37,6 +37,7 @@ var never = []failure.Kind{
 	failure.ConnackIdentifier, failure.ConnackUnavailable, failure.ConnackPassword, failure.ConnackNotAuthorized,
 	failure.ConnackUnknown, failure.NoConnack, failure.SubackRefused, failure.TakenOver, failure.KickWar,
 	failure.ClockWrong, failure.NoCredentials, failure.Other,
+	failure.MessageRefused,
 }
 
 var produced = struct {

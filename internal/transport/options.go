@@ -32,6 +32,9 @@ type Options struct {
 	Clock func() time.Time
 	// OnDate, if there is one, is told the time that a cloud or proxy says it is.
 	OnDate func(Date)
+	// VerifyTime, if there is one, is asked when a handshake failed because Clock is not within the time of the server's
+	// certificates. It may name another time at which to verify them, in a second handshake with the same host.
+	VerifyTime func(err error) (at time.Time, ok bool)
 	// Stall is how long the cloud may take nothing of what is sent before the connection is ended; 0 for 30 s.
 	Stall time.Duration
 }
@@ -65,10 +68,14 @@ func (t Timeouts) withDefaults() Timeouts {
 type Date struct {
 	// Said is in whole seconds; it was true somewhere between Sent and Received, which are by the gateway's clock.
 	Said, Sent, Received time.Time
-	// Proxy says that it was the proxy, otherwise the cloud.
+	// Host is who said it. Proxy says that it was the proxy, otherwise the cloud.
+	Host  string
 	Proxy bool
 	// Verified says that the one who said it has shown a certificate that was accepted.
 	Verified bool
+	// Header is the answer's, and TLS the connection on which it came, nil if that was not verified. A Trace has neither.
+	Header http.Header
+	TLS    *tls.ConnectionState
 }
 
 // Offset is how far the gateway's clock is behind, and how far that may be wrong in either direction.

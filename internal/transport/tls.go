@@ -37,7 +37,10 @@ var errPin = errors.New(`is not a pin: write sha256/ and then the key's SHA-256 
 
 // ParsePin reads "sha256/..." with the hash in base64; curl's "sha256//..." and the hash alone will do, too.
 func ParsePin(s string) (p Pin, err error) {
-	s = strings.TrimPrefix(strings.TrimPrefix(s, "sha256/"), "/")
+	s = strings.TrimPrefix(s, "sha256/")
+	if len(s) > base64.StdEncoding.EncodedLen(len(p)) { // a hash may begin with a slash, too
+		s = strings.TrimPrefix(s, "/")
+	}
 	b, err := base64.StdEncoding.Strict().DecodeString(s)
 	if err != nil || len(b) != len(p) {
 		return p, errPin
@@ -121,12 +124,17 @@ type secured struct {
 	asked, shown bool
 }
 
-// secure does the handshake. The tap between it and conn is open when it returns.
-func (a *attempt) secure(ctx context.Context, conn net.Conn, cfg *tls.Config, host string, pair *KeyPair,
+// secure does the handshake. at is when to verify the certificate, zero for now. The tap between it and conn is open
+// when it returns.
+func (a *attempt) secure(ctx context.Context, conn net.Conn, cfg *tls.Config, host string, at time.Time, pair *KeyPair,
 	trace **TLSTrace,
 ) (*secured, *failure.Failure) {
 	s := &secured{}
 	cfg = cfg.Clone()
+	if !at.IsZero() {
+		cfg.Time = func() time.Time { return at }
+		cfg.ClientSessionCache = nil // what was verified like this is not to be resumed
+	}
 	if cfg.ServerName == "" {
 		cfg.ServerName = host
 	}
@@ -155,7 +163,7 @@ func (a *attempt) secure(ctx context.Context, conn net.Conn, cfg *tls.Config, ho
 		*trace = tr
 	}
 	if err != nil {
-		return nil, s.failure(err, t, a.d.opts.Clock())
+		return nil, s.failure(err, t, cfg.Time())
 	}
 	t.open()
 	return s, nil

@@ -107,6 +107,53 @@ func TestClock(t *testing.T) {
 	}
 }
 
+// A certificate that the clock does not allow is verified once more, at the time that VerifyTime names, and only then.
+func TestVerifyTime(t *testing.T) {
+	ca := newAuthority(t, "plant")
+	u := serve(t, echo("mqtt"), ca.conf(nil))
+	wrong := func() time.Time { return time.Unix(1000, 0) }
+	for name, tc := range map[string]struct {
+		at   time.Time
+		ok   bool
+		kind failure.Kind // empty: it connects
+	}{
+		"the right time":    {time.Now(), true, ""},
+		"none":              {time.Now(), false, failure.TLSNotYetValid},
+		"still too early":   {time.Now().AddDate(-10, 0, 0), true, failure.TLSNotYetValid},
+		"far in the future": {time.Now().AddDate(10, 0, 0), true, failure.TLSExpired},
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked := 0
+			d := newDialer(t, Options{TLS: TLS{CAFile: ca.file}, Clock: wrong, VerifyTime: func(error) (time.Time, bool) {
+				asked++
+				return tc.at, tc.ok
+			}})
+			if tc.kind == "" {
+				connects(t, d, Target{URL: u})
+			} else {
+				fails(t, d, Target{URL: u}, tc.kind, failure.StageTLS)
+			}
+			if want := 2; asked > want || asked == 0 {
+				t.Errorf("asked %d times", asked)
+			}
+		})
+	}
+	d := newDialer(t, Options{TLS: TLS{CAFile: ca.file, ServerName: "elsewhere.test"}, Clock: time.Now,
+		VerifyTime: func(error) (time.Time, bool) { t.Error("asked about a name"); return time.Now(), true }})
+	fails(t, d, Target{URL: u}, failure.TLSWrongName, failure.StageTLS)
+}
+
+// A time that was found out for verifying does not let a certificate of another name pass.
+func TestVerifyTimeChecksNames(t *testing.T) {
+	ca := newAuthority(t, "plant")
+	u := serve(t, echo("mqtt"), ca.conf(func(c *x509.Certificate) { c.DNSNames, c.IPAddresses = []string{"x.test"}, nil }))
+	d := newDialer(t, Options{
+		TLS: TLS{CAFile: ca.file}, Clock: func() time.Time { return time.Unix(1000, 0) },
+		VerifyTime: func(error) (time.Time, bool) { return time.Now(), true },
+	})
+	fails(t, d, Target{URL: u}, failure.TLSWrongName, failure.StageTLS)
+}
+
 func TestPins(t *testing.T) {
 	ca := newAuthority(t, "plant")
 	conf := ca.conf(nil)

@@ -46,7 +46,7 @@ func (a *attempt) upgrade(ctx context.Context, conn net.Conn, s *secured) (*webs
 	ws, resp, err := dialer.DialContext(ctx, a.url.String(), header)
 	if resp != nil {
 		_ = resp.Body.Close() // what there is of it is in memory
-		a.date(Date{Sent: sent, Received: t.readAt, Verified: s != nil}, resp.Header)
+		a.date(Date{Host: a.url.Hostname(), Sent: sent, Received: t.readAt}, resp.Header, s)
 		if a.trace != nil {
 			a.trace.answer(resp)
 		}

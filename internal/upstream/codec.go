@@ -72,7 +72,7 @@ func newPacketReader(ws *websocket.Conn, limit int) *packetReader {
 	return &packetReader{br: bufio.NewReaderSize(&frames{ws: ws}, 512), max: limit}
 }
 
-// next returns the next packet. It fails with a *Failure if what it reads is not MQTT.
+// next returns the next packet. It fails with a *failure.Failure if what it reads is not MQTT.
 func (r *packetReader) next() (packets.ControlPacket, error) {
 	head, err := r.br.ReadByte()
 	if err != nil {
@@ -89,21 +89,21 @@ func (r *packetReader) next() (packets.ControlPacket, error) {
 		if fh.MessageType == packets.Publish {
 			return r.skip(fh)
 		}
-		return nil, fail(ClassProtocol, Online, nil, "the cloud sent a packet of type %d with %d bytes", head>>4, n)
+		return nil, protocolError(nil, "a packet of type %d with %d bytes", head>>4, n)
 	}
 	p, err := packets.NewControlPacketWithHeader(fh)
 	if err != nil {
-		return nil, fail(ClassProtocol, Online, err, "the cloud sent something that is not MQTT")
+		return nil, protocolError(err, "something that is not MQTT")
 	}
 	if least := shortest[head>>4]; n < least { // paho's decoder does not look
-		return nil, fail(ClassProtocol, Online, nil, "the cloud sent a truncated packet of type %d", head>>4)
+		return nil, protocolError(nil, "a truncated packet of type %d", head>>4)
 	}
 	body := make([]byte, n)
 	if _, err := io.ReadFull(r.br, body); err != nil {
 		return nil, err
 	}
 	if err := p.Unpack(bytes.NewBuffer(body)); err != nil {
-		return nil, fail(ClassProtocol, Online, err, "the cloud sent a malformed packet of type %d", head>>4)
+		return nil, protocolError(err, "a malformed packet of type %d", head>>4)
 	}
 	return p, nil
 }
@@ -137,7 +137,7 @@ func (r *packetReader) skip(fh packets.FixedHeader) (packets.ControlPacket, erro
 		rest -= 2
 	}
 	if rest < 0 || fh.Qos > 2 || fh.Qos > 0 && p.id == 0 {
-		return nil, fail(ClassProtocol, Online, nil, "the cloud sent a malformed PUBLISH")
+		return nil, protocolError(nil, "a malformed PUBLISH")
 	}
 	_, err := io.CopyN(io.Discard, r.br, int64(rest))
 	return p, err
@@ -160,7 +160,7 @@ func (r *packetReader) length() (n int, err error) {
 			return n, nil
 		}
 	}
-	return 0, fail(ClassProtocol, Online, nil, "the cloud sent a packet with a malformed length")
+	return 0, protocolError(nil, "a packet with a malformed length")
 }
 
 // frames makes a stream of bytes out of WebSocket messages.
@@ -177,7 +177,7 @@ func (f *frames) Read(p []byte) (int, error) {
 				return 0, err
 			}
 			if kind != websocket.BinaryMessage { // MQTT 3.1.1, 6.0.0-1
-				return 0, fail(ClassProtocol, Online, nil, "the cloud sent a text frame")
+				return 0, protocolError(nil, "a text frame")
 			}
 			f.cur = r
 		}

@@ -1,50 +1,54 @@
 package upstream
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/gorilla/websocket"
+	"go.uber.org/zap"
 
 	"bridged/internal/cloudsim"
+	"bridged/internal/failure"
+	"bridged/internal/governor"
 	"bridged/internal/mqtt"
+	"bridged/internal/transport"
 )
 
 // Each failure is made for real and told apart.
 func TestFailures(t *testing.T) {
 	type setup func(t *testing.T, c *cloudsim.Cloud, cfg *Config)
-	trusted := func(c *cloudsim.Cloud) *tls.Config { return &tls.Config{RootCAs: c.CA().Pool()} }
 	cases := []struct {
-		name  string
-		do    setup
-		class Class
-		says  string
+		name string
+		do   setup
+		kind failure.Kind
+		says string
 	}{
 		{"refused port", func(t *testing.T, _ *cloudsim.Cloud, cfg *Config) {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)
 			}
-			cfg.URL.Host = l.Addr().String()
+			cfg.Target.URL.Host = l.Addr().String()
 			_ = l.Close()
-		}, ClassNetwork, "cannot be reached"},
-		{"unknown name", func(_ *testing.T, _ *cloudsim.Cloud, cfg *Config) { cfg.URL.Host = "no-such-host.invalid" },
-			ClassNetwork, "cannot be resolved"},
-		{"unknown authority", func(_ *testing.T, c *cloudsim.Cloud, cfg *Config) {
-			wss(c, cfg, &tls.Config{RootCAs: x509.NewCertPool()})
-		},
-			ClassTLS, "ca_file"},
-		{"wrong name", func(_ *testing.T, c *cloudsim.Cloud, cfg *Config) {
-			conf := trusted(c)
+		}, failure.Refused, "refuses connections"},
+		{"unknown name", func(_ *testing.T, _ *cloudsim.Cloud, cfg *Config) { cfg.Target.URL.Host = "no-such-host.invalid" },
+			failure.DNSNotFound, "does not exist"},
+		{"unknown authority", func(_ *testing.T, c *cloudsim.Cloud, cfg *Config) { wss(c, cfg, transport.TLS{}) },
+			failure.TLSUnknownAuthority, "ca_file"},
+		{"wrong name", func(t *testing.T, c *cloudsim.Cloud, cfg *Config) {
+			conf := trusting(t, c)
 			conf.ServerName = "elsewhere.example"
 			wss(c, cfg, conf)
-		}, ClassTLS, "another name"},
+		}, failure.TLSWrongName, "another name"},
+		{"expired", func(t *testing.T, _ *cloudsim.Cloud, cfg *Config) {
+			c := expired(t)
+			wss(c, cfg, trusting(t, c))
+		}, failure.TLSExpired, "expired"},
 		{"closed during the handshake", func(t *testing.T, _ *cloudsim.Cloud, cfg *Config) {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
@@ -56,57 +60,83 @@ func TestFailures(t *testing.T) {
 					_ = c.Close()
 				}
 			}()
-			cfg.URL.Host = l.Addr().String()
-		}, ClassNetwork, "during the handshake"},
-		{"wss to a ws port", func(_ *testing.T, c *cloudsim.Cloud, cfg *Config) {
-			cfg.URL.Scheme, cfg.TLS = "wss", trusted(c)
-		}, ClassTLS, "does not speak TLS"},
+			cfg.Target.URL.Host = l.Addr().String()
+		}, failure.HungUp, "during the handshake"},
+		{"wss to a ws port", func(t *testing.T, c *cloudsim.Cloud, cfg *Config) {
+			cfg.Target.URL.Scheme, cfg.Dialer = "wss", dialer(trusting(t, c))
+		}, failure.TLSNotTLS, "does not speak TLS"},
 		{"client certificate missing", func(t *testing.T, _ *cloudsim.Cloud, cfg *Config) {
 			c := simulate(t, cloudsim.Options{Kind: cloudsim.Generic, ClientCerts: cloudsim.CertsRequired})
-			wss(c, cfg, trusted(c))
-		}, ClassTLS, "client certificate"},
-		{"HTTP 401", status(401), ClassRejected, "401"},
-		{"HTTP 403", status(403), ClassRejected, "403"},
-		{"HTTP 404", status(404), ClassProtocol, "path"},
-		{"HTTP 429", status(429), ClassThrottled, "429"},
-		{"HTTP 503", status(503), ClassThrottled, "503"},
-		{"CONNACK 1", connack(1), ClassProtocol, "CONNACK 1"},
-		{"CONNACK 2", connack(2), ClassRejected, "client id"},
-		{"CONNACK 3", connack(3), ClassThrottled, "not available"},
-		{"CONNACK 4", connack(4), ClassRejected, "password"},
-		{"CONNACK 5", connack(5), ClassRejected, "authorise"},
-		{"closed before CONNACK", func(t *testing.T, _ *cloudsim.Cloud, cfg *Config) { cfg.URL.Host = hangsUp(t) },
-			ClassNetwork, "closed the connection"},
+			wss(c, cfg, trusting(t, c))
+		}, failure.TLSClientCertRequired, "client certificate"},
+		{"HTTP 401", status(401), failure.HTTP401, "401"},
+		{"HTTP 403", status(403), failure.HTTP403, "403"},
+		{"HTTP 404", status(404), failure.HTTP404, "path"},
+		{"HTTP 429", status(429), failure.HTTP429, "429"},
+		{"HTTP 503", status(503), failure.HTTP503, "503"},
+		{"CONNACK 1", connack(1), failure.ConnackVersion, "CONNACK 1"},
+		{"CONNACK 2", connack(2), failure.ConnackIdentifier, "client id"},
+		{"CONNACK 3", connack(3), failure.ConnackUnavailable, "not available"},
+		{"CONNACK 4", connack(4), failure.ConnackPassword, "password"},
+		{"CONNACK 5", connack(5), failure.ConnackNotAuthorized, "authorise"},
+		{"CONNACK 9", connack(9), failure.ConnackUnknown, "code 9"},
+		{"closed before CONNACK", func(t *testing.T, _ *cloudsim.Cloud, cfg *Config) { cfg.Target.URL.Host = hangsUp(t) },
+			failure.ClosedByCloud, "closed the connection"},
 	}
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
 			c := simulate(t, cloudsim.Options{Kind: cloudsim.Generic})
 			cfg := base(c.WSURL())
-			cfg.Backoff.RejectedMin = time.Hour // one attempt is enough
-			cfg.Backoff.Min, cfg.Backoff.Max = time.Hour, time.Hour
+			cfg.Retry = governor.NewRetries(once)()
 			tc.do(t, c, &cfg)
 			r := start(t, cfg)
 			r.w.Connected(mqtt.Connect{Clean: true})
 			f := r.failure()
-			if f.Class != tc.class || !strings.Contains(f.Error(), tc.says) {
-				t.Errorf("class %s: %v; want %s, %q", f.Class, f, tc.class, tc.says)
+			if f.Kind != tc.kind || !strings.Contains(f.Error()+f.Info().Remedy, tc.says) {
+				t.Errorf("kind %s: %v; want %s, %q", f.Kind, f, tc.kind, tc.says)
 			}
 			r.inState(Waiting)
-			if st := r.w.Status(); !strings.Contains(st.Reason, tc.says) {
+			if st := r.w.Status(); !strings.Contains(st.Reason+st.Last.Info().Remedy, tc.says) {
 				t.Errorf("waiting because of %q", st.Reason)
 			}
 			refused := r.logs.FilterMessage("the cloud refused the login").Len()
 			other := r.logs.FilterMessage("no session with the cloud").Len()
-			if refused+other != 1 || (refused == 1) != (tc.class == ClassRejected) {
+			if refused+other != 1 || (refused == 1) != (f.Class() == failure.ClassRejected) {
 				t.Errorf("logged as refused %d times, as failed %d times", refused, other)
+			}
+			logged := r.logs.FilterField(zap.String("kind", string(tc.kind))).FilterField(zap.String("reason", f.Reason()))
+			if logged = logged.FilterField(zap.String("remedy", f.Info().Remedy)); logged.Len() != 1 {
+				t.Errorf("logged with its kind and remedy %d times", logged.Len())
 			}
 		})
 	}
 }
 
-func wss(c *cloudsim.Cloud, cfg *Config, conf *tls.Config) {
-	u := base(c.WSSURL())
-	cfg.URL, cfg.TLS = u.URL, conf
+func wss(c *cloudsim.Cloud, cfg *Config, conf transport.TLS) {
+	cfg.Target.URL, cfg.Dialer = base(c.WSSURL()).Target.URL, dialer(conf)
+}
+
+func trusting(t *testing.T, c *cloudsim.Cloud) transport.TLS {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	if err := c.CA().WriteFile(file); err != nil {
+		t.Fatal(err)
+	}
+	return transport.TLS{CAFile: file}
+}
+
+// expired is a cloud whose certificate has expired.
+func expired(t *testing.T) *cloudsim.Cloud {
+	t.Helper()
+	ca, err := cloudsim.NewCA("plant")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := ca.IssueServer(time.Now().Add(-time.Minute), "127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return simulate(t, cloudsim.Options{Kind: cloudsim.Generic, CA: ca, ServerCert: &cert})
 }
 
 // hangsUp serves WebSocket connections that end with the first message. It returns its address.
@@ -158,15 +188,15 @@ func TestGarbageFromTheCloud(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := generic(t)
 			cfg := base(c.WSURL())
-			cfg.Backoff.Min, cfg.Backoff.Max = time.Hour, time.Hour
+			cfg.Retry = governor.NewRetries(once)()
 			r := start(t, cfg)
 			r.w.Connected(mqtt.Connect{Clean: true})
 			r.inState(Online)
 			if n := c.SendBytes("dev", []byte(tc.bytes), tc.framed); n != 1 {
 				t.Fatalf("sent to %d", n)
 			}
-			if f := r.failure(); tc.framed && f.Class != ClassProtocol {
-				t.Errorf("class %s: %v", f.Class, f)
+			if f := r.failure(); f.Kind != failure.ProtocolError {
+				t.Errorf("kind %s: %v", f.Kind, f)
 			}
 		})
 	}

@@ -60,7 +60,7 @@ func (s *session) close() {
 func (s *session) hangUp() {
 	until := time.Now().Add(goodbye)
 	s.nc.Drain(goodbye)
-	if s.nc.Pending() > 0 || s.nc.tcp.CloseWrite() != nil {
+	if s.nc.Pending() > 0 || s.nc.CloseWrite() != nil {
 		return
 	}
 	_ = s.nc.SetReadDeadline(until)  // fails only on a closed connection, as reading will

@@ -12,6 +12,8 @@ import (
 	"github.com/eclipse/paho.mqtt.golang/packets"
 	"github.com/gorilla/websocket"
 
+	"bridged/internal/failure"
+	"bridged/internal/governor"
 	"bridged/internal/lane"
 	"bridged/internal/mqtt"
 )
@@ -143,7 +145,7 @@ func TestDisconnectWithoutConnack(t *testing.T) {
 			got <- b[0]
 		}
 	}))
-	cfg.Backoff.Min, cfg.Backoff.Max = time.Hour, time.Hour
+	cfg.Retry = governor.NewRetries(once)()
 	r := start(t, cfg)
 	r.w.Connected(willConnect(true))
 	r.inState(Connecting)
@@ -158,7 +160,7 @@ func TestDisconnectWithoutConnack(t *testing.T) {
 	if b, ok := <-got; !ok || b != packets.Disconnect<<4 {
 		t.Errorf("got a packet %x, %v; want DISCONNECT", b, ok)
 	}
-	if f := r.failure(); f.Stage != Connecting || f.Reason != "no answer in time" {
+	if f := r.failure(); f.Stage != failure.StageConnect || f.Kind != failure.NoAnswer {
 		t.Errorf("failure %+v", f)
 	}
 	r.w.Disconnected(false, 0) // the cloud has not published the will

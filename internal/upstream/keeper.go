@@ -3,18 +3,24 @@ package upstream
 import (
 	"context"
 	"time"
+
+	"bridged/internal/failure"
+	"bridged/internal/governor"
 )
 
 const (
 	tickEvery = time.Second
-	// pingWithin is how long a PINGREQ may go without anything coming back.
+	// pingWithin is how long a PINGREQ may go without anything coming back, at most.
 	pingWithin = 20 * time.Second
-	// noKeepalive is how often to ping when no keepalive is announced, to notice a dead connection all the same.
+	// noKeepalive stands for the keepalive when none is announced, to notice a dead connection all the same.
 	noKeepalive = 5 * time.Minute
 )
 
-// Keeper serves the timers of all workers with one goroutine: keepalive, linger, answers that are overdue.
+// Keeper serves the timers of all workers with one goroutine: keepalive, stalled messages, linger, answers that are
+// overdue. And it passes on to all of them what concerns many.
 type Keeper struct {
+	// Also is called every second, if there is one. It is set before Run.
+	Also    func()
 	workers []*Worker
 }
 
@@ -30,12 +36,31 @@ func (k *Keeper) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-t.C:
+			if k.Also != nil {
+				k.Also()
+			}
 			for _, w := range k.workers {
 				if w.running.Load() {
 					w.tick(now)
 				}
 			}
 		}
+	}
+}
+
+// Recovered tells workers that wait that their cloud's address works again. It does not block.
+func (k *Keeper) Recovered(endpoint string) {
+	for _, w := range k.workers {
+		if w.cfg.Target.URL.Host == endpoint {
+			w.hurry((*governor.Retry).Recovered)
+		}
+	}
+}
+
+// ClockChanged tells workers that wait that the gateway has learnt the time. It does not block.
+func (k *Keeper) ClockChanged() {
+	for _, w := range k.workers {
+		w.hurry((*governor.Retry).ClockChanged)
 	}
 }
 
@@ -64,19 +89,67 @@ func (s *session) tickLocked(now time.Time) {
 		s.lastSent = s.ticked // it was after that; to be on the safe side
 	}
 	s.ticked = now
-	every := w.cfg.Keepalive
-	if every == 0 {
-		every = noKeepalive
-	}
-	every -= min(every/4, 10*time.Second)
+	every, within := pinging(w.cfg.Keepalive)
 	switch {
 	case s.waiting.Load(): // nothing is read, so nothing can be heard
 		s.lastHeard, s.pingAt = now, time.Time{}
-	case !s.pingAt.IsZero() && now.Sub(s.pingAt) >= pingWithin:
-		s.lost = fail(ClassNetwork, Online, nil, "the cloud does not answer any more (no PINGRESP within %s)", pingWithin)
-		_ = s.nc.Close() // the reader finds out
+		s.oldest = oldest{}
+	case !s.pingAt.IsZero() && now.Sub(s.pingAt) >= within:
+		s.cutLocked(failure.KeepaliveLost, "no PINGRESP within %s", within)
+	case s.stalledLocked(now):
+		s.cutLocked(failure.Stalled, "the oldest message waits for more than %s", w.cfg.StallTimeout)
 	case s.pingAt.IsZero() && (now.Sub(s.lastSent) >= every || now.Sub(s.lastHeard) >= every):
 		s.pingAt, s.lastSent = now, now
 		s.append(func(b []byte) []byte { return append(b, 0xC0, 0) })
 	}
+}
+
+// pinging is after how long a time without a packet one way or the other a ping is due, and how long its answer may
+// take. Both together, and the two seconds by which a Keeper may be late, are the keepalive: a link that has silently
+// died is noticed within that time.
+func pinging(keepalive time.Duration) (every, within time.Duration) {
+	if keepalive == 0 {
+		keepalive = noKeepalive
+	}
+	within = min(keepalive/3, pingWithin)
+	return max(keepalive-within-2*tickEvery, keepalive/3), within
+}
+
+// cutLocked ends the session for a reason that the Keeper has found.
+func (s *session) cutLocked(kind failure.Kind, detail string, after time.Duration) {
+	if s.lost == nil {
+		s.lost = failure.New(kind, failure.StageOnline, nil, detail, after)
+	}
+	_ = s.nc.Close() // the reader finds out
+}
+
+// oldest is the first message of a session that the cloud has not acknowledged.
+type oldest struct {
+	seq   uint64    // 0: there is none
+	end   int64     // how many bytes the connection had carried when it was found to be the oldest: it was among them
+	since time.Time // since when the other side has them all, zero if it does not
+}
+
+// stalledLocked says whether the cloud has kept its oldest message waiting for too long. The time counts from when the
+// other side had the message: on a slow link large messages take long, and there is another watch on links that take
+// nothing at all (package netconn).
+func (s *session) stalledLocked(now time.Time) bool {
+	w, o := s.w, &s.oldest
+	if w.cfg.StallTimeout == 0 {
+		return false
+	}
+	w.flow.mu.Lock()
+	seq := w.flow.out.Oldest()
+	w.flow.mu.Unlock()
+	switch {
+	case seq == 0:
+		*o = oldest{}
+		return false
+	case seq != o.seq:
+		*o = oldest{seq: seq, end: s.nc.Written()}
+	}
+	if o.since.IsZero() && s.nc.Taken() >= o.end {
+		o.since = now
+	}
+	return !o.since.IsZero() && now.Sub(o.since) >= w.cfg.StallTimeout
 }

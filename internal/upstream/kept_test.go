@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"bridged/internal/governor"
 	"bridged/internal/lane"
 	"bridged/internal/mqtt"
 )
@@ -78,7 +79,7 @@ func keeping(t *testing.T, change func(*Config)) (*rig, *notes) {
 	t.Helper()
 	n := new(notes)
 	cfg := base("ws://127.0.0.1:1")
-	cfg.Backoff.Min, cfg.Backoff.Max = time.Hour, time.Hour
+	cfg.Retry = governor.NewRetries(once)()
 	cfg.Save = n.save
 	if change != nil {
 		change(&cfg)

@@ -12,11 +12,15 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"bridged/internal/clock"
 	"bridged/internal/cloudsim"
 	"bridged/internal/credentials"
+	"bridged/internal/failure"
+	"bridged/internal/governor"
 	"bridged/internal/lane"
 	"bridged/internal/mqtt"
 	"bridged/internal/topicmap"
+	"bridged/internal/transport"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -62,6 +66,39 @@ func (d *device) counts() (settled, delivered int) {
 	return len(d.settled), len(d.delivered)
 }
 
+// quick is for clouds that come back at once.
+var quick = governor.RetryConfig{
+	Policies: policies(governor.Policy{First: time.Millisecond, Max: 20 * time.Millisecond, Nudge: true}),
+	Stable:   time.Minute,
+	War:      governor.Evidence{Alike: 1000, Any: 1000},
+}
+
+// once is for tests for which one attempt is enough.
+var once = governor.RetryConfig{Policies: policies(governor.Policy{Floor: time.Hour, First: time.Second, Max: time.Second})}
+
+// policies has the same one for all failures.
+func policies(p governor.Policy) governor.Policies {
+	all := make(governor.Policies)
+	for _, c := range failure.Classes() {
+		all[governor.Class(c)] = p
+	}
+	return all
+}
+
+var unlimited = governor.Limits{AtOnce: 1000, PerSecond: 1e6, Burst: 1000}
+
+func dialer(o transport.TLS) *transport.Dialer {
+	none, err := transport.ParseProxy("none", "")
+	if err != nil {
+		panic(err)
+	}
+	d, err := transport.New(transport.Options{Proxy: none, TLS: o})
+	if err != nil {
+		panic(err)
+	}
+	return d
+}
+
 // base is a configuration for a generic cloud; tests change what they are about.
 func base(rawURL string) Config {
 	u, err := url.Parse(rawURL)
@@ -73,18 +110,18 @@ func base(rawURL string) Config {
 		panic("no limits for the generic provider")
 	}
 	return Config{
-		Device: "dev", Cloud: "lab", URL: u,
+		Device: "dev", Cloud: "lab",
+		Dialer: dialer(transport.TLS{}), Target: transport.Target{URL: u},
 		Identity:  credentials.Generic{ClientID: "dev"},
 		Keepalive: time.Minute, Limits: limits,
 		Topics:    (*topicmap.Map)(nil),
 		Refused:   lane.TopicLimit,
 		MaxPacket: 1 << 20,
-		Slots:     make(chan struct{}, 1),
-		Backoff: Backoff{
-			Min: time.Millisecond, Max: 20 * time.Millisecond, RejectedMin: 10 * time.Millisecond, Stable: time.Minute,
-		},
-		Clock: time.Now,
-		Save:  func(_ *Kept, done func()) { go done() },
+		Quiet:     time.Nanosecond,
+		Governor:  governor.New(governor.Config{Endpoint: unlimited, Total: unlimited}),
+		Retry:     governor.NewRetries(quick)(),
+		Clock:     clock.New(clock.Config{}),
+		Save:      func(_ *Kept, done func()) { go done() },
 	}
 }
 
@@ -147,7 +184,7 @@ func (r *rig) inState(s State) {
 }
 
 // failure waits for a failure and returns it.
-func (r *rig) failure() (f *Failure) {
+func (r *rig) failure() (f *failure.Failure) {
 	r.tb.Helper()
 	until(r.tb, "a failure", func() bool { f = r.w.Status().Last; return f != nil })
 	return f

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"bridged/internal/failure"
 )
 
 // outage is a time in which a session is wanted and there is none. The zero value is none. Worker.mu protects it.
@@ -13,7 +15,7 @@ type outage struct {
 	told   bool   // the log has one of them above debug
 }
 
-func (o *outage) failed(f *Failure, told bool) {
+func (o *outage) failed(f *failure.Failure, told bool) {
 	if o.since.IsZero() {
 		o.since = time.Now()
 	}

@@ -10,6 +10,7 @@ import (
 
 	"bridged/internal/cloudsim"
 	"bridged/internal/credentials"
+	"bridged/internal/governor"
 	"bridged/internal/mqtt"
 )
 
@@ -242,20 +243,21 @@ func TestSubscribeIsAnswered(t *testing.T) {
 	}
 }
 
-// A connection that comes up while another device of the cloud is online needs no slot of its for long.
-func TestSlotsAreForConnectingOnly(t *testing.T) {
+// A device that is online does not keep others of its cloud from connecting.
+func TestLeasesAreForConnectingOnly(t *testing.T) {
 	c := generic(t)
-	slots := make(chan struct{}, 1)
+	one := governor.Limits{AtOnce: 1, Open: 1, PerSecond: 1e6, Burst: 10}
+	g := governor.New(governor.Config{Endpoint: one})
 	for _, name := range []string{"dev", "other"} {
 		cfg := base(c.WSURL())
-		cfg.Slots = slots
+		cfg.Governor = g
 		cfg.Identity = credentials.Generic{ClientID: name}
 		r := start(t, cfg)
 		r.w.Connected(mqtt.Connect{Clean: true})
 		r.inState(Online)
 	}
-	if len(slots) != 0 {
-		t.Error("a slot is taken")
+	if s := g.Stats(); s.Open != 0 || s.Granted != 2 {
+		t.Errorf("dials: %+v", s)
 	}
 }
 

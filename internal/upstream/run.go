@@ -9,6 +9,8 @@ import (
 	"go.uber.org/zap"
 
 	"bridged/internal/credentials"
+	"bridged/internal/failure"
+	"bridged/internal/governor"
 )
 
 // run makes attempts as long as there is a reason.
@@ -30,21 +32,20 @@ func (w *Worker) run() {
 			}
 			w.running.Store(true)
 		}
-		now := time.Now()
-		delay := max(w.retryAt.Sub(now), w.pace.wait(now))
-		if delay > 0 {
+		if delay, _ := w.retry.Next(time.Now()); delay > 0 {
 			calls := w.waitLocked(delay)
 			w.mu.Unlock()
 			call(calls)
 			w.sleep(delay)
+			w.resting.Store(false)
 			continue
 		}
 		ctx, cancel := context.WithCancel(w.ctx)
 		w.cancelTry = cancel
 		w.mu.Unlock()
-		f := w.attempt(ctx)
+		f, end := w.attempt(ctx)
 		cancel()
-		w.ended(f)
+		w.ended(f, end)
 	}
 }
 
@@ -58,17 +59,15 @@ func (w *Worker) idleReasonLocked() string {
 	return ""
 }
 
-// waitLocked begins to wait. It returns calls to be made without the lock.
+// waitLocked begins to wait after a failure. It returns calls to be made without the lock.
 func (w *Worker) waitLocked(delay time.Duration) []func() {
-	reason := "the cloud limits how often a device may connect"
+	reason := ""
 	if w.last != nil {
 		reason = w.last.Error()
 	}
 	w.setStateLocked(Waiting, reason)
-	w.log.Debug("waiting", zap.Duration("backoff", delay), zap.Int("attempt", w.failures))
-	if w.last == nil && delay <= answerWithin {
-		return nil
-	}
+	w.log.Debug("waiting", zap.Duration("backoff", delay), zap.Int("attempt", w.retry.Failures()))
+	w.resting.Store(true)
 	return w.subs.giveUpWaiting() // nobody should wait for a SUBACK that long
 }
 
@@ -90,66 +89,103 @@ func (w *Worker) sleep(d time.Duration) {
 	}
 }
 
-// attempt goes from signing to the end of the session. It returns nil if the session ended because the worker wanted
-// it to.
-func (w *Worker) attempt(ctx context.Context) *Failure {
-	select {
-	case w.cfg.Slots <- struct{}{}:
-	default:
-		w.setState(Waiting, "other devices of this cloud are connecting")
-		select {
-		case w.cfg.Slots <- struct{}{}:
-		case <-ctx.Done():
-			return nil
-		}
-	}
+// attempt goes from waiting for its turn to the end of the session, and tells how that ended. The failure is nil if
+// the worker wanted it to.
+func (w *Worker) attempt(ctx context.Context) (*failure.Failure, governor.End) {
 	s, f := w.establish(ctx)
-	<-w.cfg.Slots
 	if s == nil {
-		return f
+		return f, governor.End{}
 	}
 	f = s.serve()
+	var end governor.End
+	if f != nil {
+		end.Close, end.Stuck = closing(f), s.stuck()
+	}
 	f, refused := s.judge(f)
 	s.close()
 	if refused {
 		s.dropFirst()
 	}
-	return f
+	return f, end
 }
 
-// establish goes from signing to CONNACK. It returns neither a session nor a failure if none is wanted any more.
-func (w *Worker) establish(ctx context.Context) (*session, *Failure) {
-	w.setState(Signing, "")
-	login, err := w.cfg.Identity.Sign(w.cfg.Clock(), nonce())
+// establish goes from waiting for its turn to CONNACK. It returns neither a session nor a failure if none is wanted any
+// more.
+func (w *Worker) establish(ctx context.Context) (*session, *failure.Failure) {
+	lease, err := w.cfg.Governor.Wait(ctx, governor.Dial{
+		Endpoint: w.cfg.Target.URL.Host, Identity: w.cfg.Key, Limit: w.cfg.Limits.Connects, OnHold: w.onHold,
+	})
 	if err != nil {
-		return nil, fail(ClassConfig, Signing, err, "no credentials can be made for this device")
+		return nil, nil // ctx has ended
 	}
-	w.setState(Dialing, "")
-	w.mu.Lock()
-	w.pace.began(time.Now())
-	w.mu.Unlock()
-	ws, nc, f := dial(ctx, w.cfg.URL, w.cfg.TLS)
-	if f != nil && ctx.Err() != nil {
-		f = nil // not wanted any more
-	}
-	if ws == nil {
+	defer lease.Done()
+	w.setState(Signing, "")
+	began, signed := time.Now(), w.cfg.Clock.Now()
+	login, f := w.sign(signed)
+	if f != nil {
 		return nil, f
 	}
+	w.setState(Dialing, "")
+	ws, nc, err := w.cfg.Dialer.Dial(ctx, w.cfg.Target)
+	switch {
+	case ctx.Err() != nil: // not wanted any more
+		if err == nil {
+			_ = nc.Close() // nothing was sent
+			nc.Wait()
+		}
+		return nil, nil
+	case errors.As(err, &f):
+		return nil, f
+	}
+	if drift := w.cfg.Clock.Now().Sub(signed) - time.Since(began); drift.Abs() > maxDrift {
+		if login, f = w.sign(w.cfg.Clock.Now()); f != nil { // the cloud, or the proxy, has told the time
+			_ = nc.Close() // nothing was sent
+			nc.Wait()
+			return nil, f
+		}
+	}
 	s := newSession(w, ws, nc)
-	if f := s.connect(login); f != nil || s.ending.Load() {
+	if f := s.connect(login, lease); f != nil || s.ending.Load() {
 		s.close()
 		return nil, f
 	}
 	return s, nil
 }
 
+// maxDrift is by how much the clock may have changed while dialling for a signature to be still good.
+const maxDrift = 5 * time.Second
+
+func (w *Worker) sign(now time.Time) (credentials.Login, *failure.Failure) {
+	login, err := w.cfg.Identity.Sign(now, nonce())
+	if err != nil {
+		return login, failure.New(failure.NoCredentials, failure.StageConfig, err, "")
+	}
+	return login, nil
+}
+
+// onHold is told that others connect first, or that the cloud's connect limit does not allow it yet.
+func (w *Worker) onHold(h governor.Hold) {
+	w.mu.Lock()
+	w.setStateLocked(Waiting, h.Reason())
+	var calls []func()
+	if h.For > answerWithin {
+		calls = w.subs.giveUpWaiting() // nobody should wait for a SUBACK that long
+	}
+	w.mu.Unlock()
+	call(calls)
+}
+
 // nonce returns random characters for a signature.
 func nonce() string { return rand.Text()[:credentials.NonceLength] }
 
 // ended draws the conclusions from the end of an attempt.
-func (w *Worker) ended(f *Failure) {
+func (w *Worker) ended(f *failure.Failure, end governor.End) {
+	if f != nil {
+		f = w.blameClock(f)
+		end.Class = governor.Class(f.Class())
+	}
 	w.mu.Lock()
-	w.endedLocked(f)
+	w.endedLocked(f, end)
 	w.saveLocked() // what is granted here
 	var calls []func()
 	if f != nil { // otherwise the next attempt comes at once, if there is one
@@ -164,19 +200,20 @@ func (w *Worker) ended(f *Failure) {
 	}
 }
 
-func (w *Worker) endedLocked(f *Failure) {
+func (w *Worker) endedLocked(f *failure.Failure, end governor.End) {
+	now := time.Now()
 	w.cancelTry = nil // no attempt is under way
-	if !w.upSince.IsZero() {
-		if time.Since(w.upSince) >= w.cfg.Backoff.Stable {
-			w.failures = 0
-		}
-		w.upSince, w.retryAt = time.Time{}, time.Time{}
-	}
+	w.upSince = time.Time{}
+	class := w.retry.Ended(end, now)
 	if f == nil {
 		return
 	}
-	w.failures++
-	w.retryAt = time.Now().Add(w.cfg.Backoff.delay(w.failures, f.Class))
+	if f.RetryAfter > 0 {
+		w.retry.Later(f.RetryAfter, now)
+	}
+	if says, war := w.retry.War(); war && class == governor.ClassTakenOver {
+		f = failure.New(failure.KickWar, failure.StageOnline, errors.New(says), "")
+	}
 	w.outage.failed(f, w.logFailureLocked(f))
 	w.last = f
 }
@@ -185,23 +222,28 @@ func (w *Worker) endedLocked(f *Failure) {
 const logEvery = 10 * time.Minute
 
 // logFailureLocked returns whether the failure was logged above debug.
-func (w *Worker) logFailureLocked(f *Failure) bool {
+func (w *Worker) logFailureLocked(f *failure.Failure) bool {
 	log, tell := w.log.Debug, true
-	if last := w.logged.failure; last != nil && last.Class == f.Class && last.Reason == f.Reason {
+	if last := w.logged.failure; last != nil && last.Kind == f.Kind && last.Reason() == f.Reason() {
 		tell = time.Since(w.logged.at) >= logEvery
 	}
 	if tell {
 		log = w.log.Warn
 		w.logged.failure, w.logged.at = f, time.Now()
 	}
+	backoff, _ := w.retry.Next(time.Now())
 	fields := []zap.Field{
-		zap.String("class", string(f.Class)), zap.String("state", string(f.Stage)), zap.String("reason", f.Reason),
-		zap.Int("attempt", w.failures), zap.Duration("backoff", time.Until(w.retryAt).Round(time.Millisecond)),
+		zap.String("class", string(f.Class())), zap.String("kind", string(f.Kind)),
+		zap.String("state", string(stateOf(f.Stage))), zap.String("reason", f.Reason()),
+		zap.Int("attempt", w.retry.Failures()), zap.Duration("backoff", backoff.Round(time.Millisecond)),
 	}
-	if f.Err != nil && !errors.Is(f.Err, f) {
+	if f.Err != nil {
 		fields = append(fields, zap.NamedError("err", f.Err))
 	}
-	if f.Class == ClassRejected {
+	if tell {
+		fields = append(fields, zap.String("remedy", f.Info().Remedy))
+	}
+	if f.Class() == failure.ClassRejected {
 		log("the cloud refused the login", fields...)
 	} else {
 		log("no session with the cloud", fields...)

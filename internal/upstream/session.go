@@ -1,7 +1,7 @@
 package upstream
 
 import (
-	"os"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -10,8 +10,12 @@ import (
 	"go.uber.org/zap"
 
 	"bridged/internal/credentials"
+	"bridged/internal/failure"
+	"bridged/internal/governor"
 	"bridged/internal/lane"
 	"bridged/internal/mqtt"
+	"bridged/internal/netconn"
+	"bridged/internal/transport"
 )
 
 const (
@@ -23,13 +27,15 @@ const (
 	windowBytes = 256 << 10
 	// keepBuffer is the largest send buffer to keep for the next time.
 	keepBuffer = 16 << 10
+	// sendReady is how many bytes may wait for the cloud until the session takes no more from its lane.
+	sendReady = 64 << 10
 )
 
 // session is one connection to the cloud: an MQTT 3.1.1 client over WebSocket.
 type session struct {
 	w      *Worker
 	ws     *websocket.Conn
-	nc     *socket
+	nc     *netconn.Conn
 	rd     *packetReader
 	reader *lane.Reader // set when established
 
@@ -41,6 +47,8 @@ type session struct {
 	// late says that CONNACK did not come in time. The cloud may have taken the will all the same: DISCONNECT takes it
 	// back.
 	late bool
+	// closedByCloud says that the session ended because the other side closed the connection. It belongs to run.
+	closedByCloud bool
 
 	heard   atomic.Bool // something came since the last tick
 	sent    atomic.Bool // something was sent since the last tick
@@ -60,8 +68,10 @@ type session struct {
 	lastSent    time.Time
 	ticked      time.Time // the last tick
 	pingAt      time.Time // when the PINGREQ that is not answered was sent
-	lost        *Failure  // why the Keeper cut the connection
-	yieldUntil  time.Time // set while yielding
+	oldest      oldest
+	answered    bool             // a SUBSCRIBE or UNSUBSCRIBE was
+	lost        *failure.Failure // why the Keeper cut the connection
+	yieldUntil  time.Time        // set while yielding
 	yieldReason string
 
 	// Protected by Worker.flow.mu.
@@ -72,13 +82,13 @@ type session struct {
 	trial      trial
 }
 
-func newSession(w *Worker, ws *websocket.Conn, nc *socket) *session {
+func newSession(w *Worker, ws *websocket.Conn, nc *netconn.Conn) *session {
 	return &session{w: w, ws: ws, nc: nc, rd: newPacketReader(ws, w.cfg.MaxPacket), exchanges: make(map[uint16]*exchange)}
 }
 
 // connect sends CONNECT and waits for CONNACK. It also returns nil if the session is not wanted any more: it is
 // ending then.
-func (s *session) connect(login credentials.Login) *Failure {
+func (s *session) connect(login credentials.Login, lease *governor.Lease) *failure.Failure {
 	w := s.w
 	w.mu.Lock()
 	if !w.demandLocked() {
@@ -96,10 +106,10 @@ func (s *session) connect(login credentials.Login) *Failure {
 		p.WillQos, p.WillRetain = min(will.QoS, w.cfg.Limits.MaxQoS), will.Retain && w.cfg.Limits.Retain
 	}
 	w.live = s
-	w.pace.sent(time.Now())
 	w.setStateLocked(Connecting, "")
 	w.mu.Unlock()
 
+	lease.Sent()
 	s.append(func(b []byte) []byte { return appendPacket(b, p) })
 	s.flush()
 	_ = s.nc.SetReadDeadline(time.Now().Add(connackTimeout)) // fails only on a closed connection, as reading will
@@ -108,19 +118,30 @@ func (s *session) connect(login credentials.Login) *Failure {
 		if s.ending.Load() {
 			return nil
 		}
-		s.late = s.nc.is(err, os.ErrDeadlineExceeded)
-		return readFailure(Connecting, err, s.nc)
+		f := transport.ReadFailure(failure.StageConnect, err, s.ws, s.nc)
+		f.Stage = failure.StageConnect // the packet reader does not know
+		s.late = f.Kind == failure.NoAnswer
+		return f
 	}
 	ack, err := expect[*packets.ConnackPacket](got)
 	if err != nil {
-		return fail(ClassProtocol, Connecting, err, "the cloud did not answer CONNECT with CONNACK")
+		return failure.New(failure.NoConnack, failure.StageConnect, err, "")
 	}
 	if ack.ReturnCode != 0 {
 		s.refused = true
 		return connackFailure(ack.ReturnCode)
 	}
+	lease.Connected()
 	s.establish(ack.SessionPresent && !s.clean, reset)
 	return nil
+}
+
+func connackFailure(code byte) *failure.Failure {
+	f := failure.New(failure.Connack(code), failure.StageConnect, nil, "")
+	if f.Kind == failure.ConnackUnknown {
+		f.Detail = fmt.Sprintf("code %d", code)
+	}
+	return f
 }
 
 func connectPacket(login credentials.Login, keepalive time.Duration, clean bool) *packets.ConnectPacket {
@@ -160,6 +181,7 @@ func (s *session) establish(present, reset bool) {
 	now := time.Now()
 	w.upSince, s.lastHeard, s.lastSent, s.ticked = now, now, now, now
 	w.last = nil
+	w.retry.Established(now)
 	_ = s.nc.SetReadDeadline(time.Time{}) // before endLocked sets its own; fails only on a closed connection
 	w.reset = w.reset && !s.clean
 	var calls []func()
@@ -201,7 +223,7 @@ func (s *session) onlineLocked() {
 }
 
 // serve reads until the session ends. It returns nil if the worker ended it.
-func (s *session) serve() *Failure {
+func (s *session) serve() *failure.Failure {
 	for {
 		p, err := s.rd.next()
 		if s.ending.Load() {
@@ -214,7 +236,9 @@ func (s *session) serve() *Failure {
 			if lost != nil {
 				return lost
 			}
-			return readFailure(Online, err, s.nc)
+			f := transport.ReadFailure(failure.StageOnline, err, s.ws, s.nc)
+			s.closedByCloud = closed(f, err)
+			return f
 		}
 		s.heard.Store(true)
 		if f := s.handle(p); f != nil {
@@ -223,7 +247,7 @@ func (s *session) serve() *Failure {
 	}
 }
 
-func (s *session) handle(p packets.ControlPacket) *Failure {
+func (s *session) handle(p packets.ControlPacket) *failure.Failure {
 	w := s.w
 	switch p := p.(type) {
 	case *packets.PublishPacket:
@@ -265,9 +289,19 @@ func (s *session) handle(p packets.ControlPacket) *Failure {
 	case *packets.PingrespPacket: // mostly, that something came is all that counts
 		s.begin()
 	default:
-		return fail(ClassProtocol, Online, nil, "the cloud sent a packet that only clients send (%T)", p)
+		return protocolError(nil, "a packet that only clients send (%T)", p)
 	}
 	return nil
+}
+
+// stuck says whether something waits for an acknowledgement, and nothing was acknowledged during the whole session.
+func (s *session) stuck() bool {
+	s.w.mu.Lock()
+	asked, answered := len(s.exchanges) > 0, s.answered
+	s.w.mu.Unlock()
+	s.w.flow.mu.Lock()
+	defer s.w.flow.mu.Unlock()
+	return !answered && s.trial.acked == 0 && (asked || !s.trial.first.at.IsZero())
 }
 
 // done passes the cloud's acknowledgement on.
@@ -284,9 +318,9 @@ func (s *session) settle() {
 }
 
 // inbound takes a message from the cloud.
-func (s *session) inbound(p *packets.PublishPacket) *Failure {
+func (s *session) inbound(p *packets.PublishPacket) *failure.Failure {
 	if p.Qos > 2 || p.Qos > 0 && p.MessageID == 0 || !mqtt.Receivable(p.TopicName) {
-		return fail(ClassProtocol, Online, nil, "the cloud sent a malformed PUBLISH")
+		return protocolError(nil, "a malformed PUBLISH")
 	}
 	w := s.w
 	m := mqtt.Message{Topic: w.cfg.Topics.Down(p.TopicName), Payload: p.Payload, QoS: p.Qos, Retain: p.Retain}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"bridged/internal/failure"
 	"bridged/internal/mqtt"
 )
 
@@ -14,9 +15,10 @@ type Status struct {
 	Reason string
 	// Device says whether the device is connected.
 	Device bool
-	// Failures is how many attempts have failed in a row, Last why the last one did, nil if none.
+	// Failures is how many attempts and sessions have failed in a row, Last why the last one did, nil if none. Its kind
+	// has the class, and what to do.
 	Failures int
-	Last     *Failure
+	Last     *failure.Failure
 	// Connects counts sessions that were established.
 	Connects uint64
 	// Lowered and Stripped count messages whose QoS or retain flag the cloud does not take.
@@ -33,7 +35,7 @@ func (w *Worker) Status() Status {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	st := Status{
-		State: w.state, Since: w.since, Reason: w.reason, Device: w.present, Failures: w.failures, Last: w.last,
+		State: w.state, Since: w.since, Reason: w.reason, Device: w.present, Failures: w.retry.Failures(), Last: w.last,
 		Connects: w.count.connects.Load(), Lowered: w.count.lowered.Load(), Stripped: w.count.stripped.Load(),
 		LateRefusals: w.count.refused.Load(), Timeline: slices.Clone(w.line),
 	}

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"bridged/internal/credentials"
+	"bridged/internal/failure"
 	"bridged/internal/mqtt"
 )
 
@@ -358,6 +359,7 @@ func (t *subscriptions) answered(w *Worker, s *session, id uint16, codes []byte)
 		return
 	}
 	delete(s.exchanges, id)
+	s.answered = true
 	if t.granted[e.gone].leaving { // and was not asked for again
 		delete(t.granted, e.gone)
 	}
@@ -393,7 +395,8 @@ func (t *subscriptions) answered(w *Worker, s *session, id uint16, codes []byte)
 func (t *subscriptions) refused(w *Worker, filter string, late bool) {
 	if late {
 		w.count.refused.Add(1)
-		w.log.Warn("the cloud refused a subscription that the device believes to be granted", zap.String("filter", filter))
+		w.log.Warn("the cloud refused a subscription that the device believes to be granted", zap.String("filter", filter),
+			zap.String("kind", string(failure.SubackRefused)), zap.String("remedy", failure.SubackRefused.Info().Remedy))
 		return
 	}
 	w.log.Info("the cloud refused a subscription", zap.String("filter", filter))

@@ -1,12 +1,12 @@
 package upstream
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
 	"go.uber.org/zap"
 
+	"bridged/internal/failure"
 	"bridged/internal/lane"
 )
 
@@ -16,7 +16,7 @@ import (
 //
 //   - suspectAfter sessions in a row were established and closed by the other side within soon after the message was
 //     sent, which was the oldest, and the cloud acknowledged nothing on any of them;
-//   - then, on refusedAfter sessions in a row, nothing was sent at first. The session stood for Backoff.Quiet, no
+//   - then, on refusedAfter sessions in a row, nothing was sent at first. The session stood for Config.Quiet, no
 //     SUBSCRIBE or PUBREL was unanswered, and the cloud answered a ping. Then the message was sent, alone, and the
 //     other side closed the connection, again within soon and without an acknowledgement;
 //   - the cloud has acknowledged another message since the start of the process and since the last one that was
@@ -102,7 +102,7 @@ func (s *session) probeLocked(now time.Time) {
 	w := s.w
 	w.flow.mu.Lock()
 	defer w.flow.mu.Unlock()
-	if s.trial.alone && !s.trial.pinged && len(s.exchanges) == 0 && now.Sub(w.upSince) >= w.cfg.Backoff.Quiet {
+	if s.trial.alone && !s.trial.pinged && len(s.exchanges) == 0 && now.Sub(w.upSince) >= w.cfg.Quiet {
 		s.trial.pinged = true
 		s.pingAt, s.lastSent = now, now
 		s.out = append(s.out, 0xC0, 0)
@@ -122,7 +122,7 @@ func (s *session) begin() {
 
 // judge draws the conclusions from how a session has ended, nil if the worker ended it: it returns what to tell, and
 // whether the session's first message is to be dropped.
-func (s *session) judge(f *Failure) (told *Failure, refused bool) {
+func (s *session) judge(f *failure.Failure) (told *failure.Failure, refused bool) {
 	if f == nil {
 		return nil, false
 	}
@@ -134,24 +134,20 @@ func (s *session) judge(f *Failure) (told *Failure, refused bool) {
 	defer w.flow.mu.Unlock()
 	busy = busy || len(w.flow.out.Released()) > 0 // or PUBREL
 	p, t := &w.flow.suspicion, &s.trial
-	if !p.add(t, f.closed, busy) {
+	if !p.add(t, s.closedByCloud, busy) {
 		return f, false
 	}
-	what := fmt.Sprintf("topic %q, %d bytes", t.first.topic, t.first.bytes)
 	refused = p.alone >= refusedAfter && p.proven && w.cfg.Refused != 0
-	var text string
+	outcome := ""
 	switch {
 	case refused:
 		*p = suspicion{}
-		text = "the cloud does not take a message and closed the connection"
+		outcome = "it is dropped, "
 	case p.alone >= refusedAfter:
-		text = "the cloud closes the connection with each message, and everything waits: check what this device may " +
-			"publish, and the cloud's quota and limits"
-	default:
-		text = "the cloud closes the connection each time when it is sent a certain message: check that this device may " +
-			"publish to its topic, and the cloud's limits"
+		outcome = "everything waits for it, "
 	}
-	return fail(ClassMessage, Online, f.Err, "%s: %s", text, what), refused
+	return failure.New(failure.MessageRefused, failure.StageOnline, f.Err, "%stopic %q, %d bytes", outcome,
+		failure.Clean(t.first.topic), t.first.bytes), refused
 }
 
 // add takes the end of a session into account and returns whether a message is under suspicion.
@@ -181,7 +177,6 @@ func (s *session) dropFirst() {
 	m := &s.trial.first
 	s.w.log.Error("dropped a message that the cloud does not take: it closed the connection each time",
 		zap.String("topic", m.topic), zap.Int("bytes", m.bytes), zap.Uint8("qos", m.qos),
-		zap.String("remedy", "check that the cloud lets this device publish to this topic, and its limit on the size; "+
-			"see limits of the cloud in the configuration"))
+		zap.String("remedy", failure.MessageRefused.Info().Remedy))
 	s.reader.Drop(m.seq, s.w.cfg.Refused)
 }

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"bridged/internal/cloudsim"
+	"bridged/internal/failure"
 	"bridged/internal/lane"
 	"bridged/internal/mqtt"
 )
@@ -97,7 +98,7 @@ func TestCloudThatTakesNothing(t *testing.T) {
 			}
 			until(t, "the conclusion", func() bool {
 				f := r.w.Status().Last
-				return f != nil && f.Class == ClassMessage && strings.Contains(f.Reason, "everything waits")
+				return f != nil && f.Class() == failure.ClassMessage && strings.Contains(f.Reason(), "everything waits")
 			})
 			connects := r.w.Status().Connects
 			until(t, "more attempts", func() bool { return r.w.Status().Connects > connects+1 })
@@ -122,7 +123,7 @@ func TestRefusedMessageIsKept(t *testing.T) {
 	r.offer("t", "m1", 1, 3)
 	until(t, "the conclusion", func() bool {
 		f := r.w.Status().Last
-		return f != nil && strings.Contains(f.Reason, "everything waits")
+		return f != nil && strings.Contains(f.Reason(), "everything waits")
 	})
 	if got := r.up.Counters(); got.DroppedTotal() != 0 || got.Delivered != 1 || got.Queued != 2 {
 		t.Errorf("counters %+v", got)
@@ -252,7 +253,7 @@ func TestSuspicion(t *testing.T) {
 func TestTrialOfASuspect(t *testing.T) {
 	c := generic(t)
 	cfg := base(c.WSURL())
-	cfg.Backoff.Quiet = 10 * time.Second
+	cfg.Quiet = 10 * time.Second
 	cfg.Subscribe = []mqtt.Subscription{{Filter: "s", QoS: 1}}
 	c.WithholdSubacks("dev")
 	r := start(t, cfg)

@@ -2,17 +2,19 @@ package upstream
 
 import (
 	"context"
-	"crypto/tls"
-	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 
+	"bridged/internal/clock"
 	"bridged/internal/credentials"
+	"bridged/internal/failure"
+	"bridged/internal/governor"
 	"bridged/internal/lane"
 	"bridged/internal/mqtt"
+	"bridged/internal/transport"
 )
 
 // Signer makes the login material for one attempt.
@@ -35,16 +37,25 @@ type Downlink interface {
 	Refuse(reason lane.Reason, from lane.Source, t mqtt.Token)
 }
 
+// DefaultQuiet is Config.Quiet unless there is a reason for another.
+const DefaultQuiet = 3 * time.Second
+
 // Config is what a worker needs. All fields are required unless they say otherwise.
 type Config struct {
 	Device string // for logs
 	Cloud  string // for logs
-	URL    *url.URL
-	// TLS is for wss, nil for ws. It is not changed.
-	TLS       *tls.Config
-	Identity  Signer
+	// Dialer makes the connections, to Target.
+	Dialer   *transport.Dialer
+	Target   transport.Target
+	Identity Signer
+	// Key is what the cloud's connect limit applies to; see governor.Dial.
+	Key string
+	// Timed says that the login depends on the time.
+	Timed     bool
 	Keepalive time.Duration // 0: none is announced
-	Limits    credentials.Limits
+	// StallTimeout is how long the cloud may keep a message waiting for its acknowledgement, 0 for ever.
+	StallTimeout time.Duration
+	Limits       credentials.Limits
 	// Always keeps the session up while the device is away; otherwise it ends Linger after the device has left and its
 	// backlog was delivered.
 	Always bool
@@ -70,12 +81,13 @@ type Config struct {
 	Refused lane.Reason
 	// MaxPacket is the largest packet to take from the cloud, in bytes.
 	MaxPacket int
-	// Slots bounds by its capacity how many of the workers that share it, those of one cloud, connect at once. Without
-	// that a fleet that wakes together has every handshake time out.
-	Slots   chan struct{}
-	Backoff Backoff
-	Clock   func() time.Time // for signatures
-	Log     *zap.Logger
+	// Quiet is how long a session has to stand before it is tried on it whether the cloud takes a certain message.
+	Quiet time.Duration
+	// Governor is shared by all workers, Retry is the worker's own.
+	Governor *governor.Governor
+	Retry    *governor.Retry
+	Clock    *clock.Clock
+	Log      *zap.Logger
 }
 
 // Worker keeps one device's session to its cloud. See the package comment.
@@ -88,6 +100,8 @@ type Worker struct {
 	wake   chan struct{}  // holds one; interrupts waiting
 	// running says that run is at work. It is written under mu.
 	running atomic.Bool
+	// resting says that run waits after a failure, and that a message may have it try sooner.
+	resting atomic.Bool
 	// leaving says that an empty up lane ends the session.
 	leaving atomic.Bool
 	count   counters
@@ -106,16 +120,14 @@ type Worker struct {
 	willSpent bool      // the cloud has published the will of the device's present connection
 	live      *session
 	cancelTry context.CancelFunc // interrupts the attempt that is under way, nil if none is
-	failures  int
-	last      *Failure
+	retry     *governor.Retry
+	last      *failure.Failure
 	logged    struct { // above debug
-		failure *Failure
+		failure *failure.Failure
 		at      time.Time
 	}
-	retryAt  time.Time
 	upSince  time.Time // when the present session was established
 	outage   outage
-	pace     pace
 	subs     subscriptions
 	stopping bool
 
@@ -154,7 +166,7 @@ func New(cfg Config) *Worker {
 		wake:   make(chan struct{}, 1),
 		state:  Idle,
 		since:  time.Now(),
-		pace:   pace{rate: cfg.Limits.Connects},
+		retry:  cfg.Retry,
 	}
 	w.subs.init(cfg)
 	w.record.save = cfg.Save
@@ -179,10 +191,23 @@ func (w *Worker) Offer(m mqtt.Message, from lane.Source, t mqtt.Token) bool {
 	if !w.cfg.Up.Offer(m, from, t) {
 		return false
 	}
-	if !w.running.Load() {
+	switch {
+	case !w.running.Load():
 		w.kick()
+	case w.resting.Load():
+		w.hurry((*governor.Retry).Nudge)
 	}
 	return true
+}
+
+// hurry has the next attempt come sooner if Retry, told of something that gives hope, says so.
+func (w *Worker) hurry(tell func(*governor.Retry, time.Time) bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.resting.Store(false) // once is enough
+	if tell(w.retry, time.Now()) {
+		w.interruptLocked()
+	}
 }
 
 // Connected says that the device has connected, and with what. It comes after Disconnected for an earlier connection.
@@ -206,6 +231,9 @@ func (w *Worker) Connected(c mqtt.Connect) {
 		w.setStateLocked(Online, "the device is back")
 	}
 	w.saveLocked()
+	if w.retry.Nudge(time.Now()) {
+		w.interruptLocked()
+	}
 	w.mu.Unlock()
 	w.flushSession(s)
 	w.kick()

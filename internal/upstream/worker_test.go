@@ -9,6 +9,8 @@ import (
 
 	"bridged/internal/cloudsim"
 	"bridged/internal/credentials"
+	"bridged/internal/failure"
+	"bridged/internal/governor"
 	"bridged/internal/lane"
 	"bridged/internal/mqtt"
 )
@@ -265,7 +267,7 @@ func TestConnectRate(t *testing.T) {
 	rule.Connects = cloudsim.Rate{Count: 2, Per: time.Second}
 	c := simulate(t, cloudsim.Options{Kind: cloudsim.Generic, NoWSS: true, Rules: &rule})
 	cfg := base(c.WSURL())
-	cfg.Limits.Connects = credentials.Rate{Count: 2, Per: time.Second}
+	cfg.Limits.Connects, cfg.Key = credentials.Rate{Count: 2, Per: time.Second}, "generic/dev"
 	r := start(t, cfg)
 	for range 5 {
 		r.w.Connected(mqtt.Connect{Clean: true})
@@ -299,7 +301,7 @@ func TestKeepalive(t *testing.T) {
 func TestCloudGoesSilent(t *testing.T) {
 	c := generic(t)
 	cfg := base(c.WSURL())
-	cfg.Backoff.Min, cfg.Backoff.Max = time.Hour, time.Hour
+	cfg.Retry = governor.NewRetries(once)()
 	r := start(t, cfg)
 	r.w.Connected(mqtt.Connect{Clean: true})
 	r.inState(Online)
@@ -307,7 +309,7 @@ func TestCloudGoesSilent(t *testing.T) {
 	// As if a keepalive, and then the time to answer a ping, had passed.
 	r.w.tick(time.Now().Add(time.Minute))
 	r.w.tick(time.Now().Add(2 * time.Minute))
-	if f := r.failure(); f.Class != ClassNetwork || !strings.Contains(f.Reason, "PINGRESP") {
+	if f := r.failure(); f.Kind != failure.KeepaliveLost || !strings.Contains(f.Reason(), "PINGRESP") {
 		t.Errorf("failure %v", f)
 	}
 }
@@ -344,47 +346,4 @@ func TestPreRelease(t *testing.T) {
 		return slices.ContainsFunc(c.Received(), func(m cloudsim.Received) bool { return string(m.Payload) == "second" })
 	})
 	first.w.Disconnected(true, 0)
-}
-
-func TestBackoff(t *testing.T) {
-	b := DefaultBackoff
-	for failures := 1; failures < 40; failures++ {
-		for range 100 {
-			if d := b.delay(failures, ClassNetwork); d < 0 || d > b.Max || failures == 1 && d > b.Min {
-				t.Fatalf("%d failures: %s", failures, d)
-			}
-			if d := b.delay(failures, ClassRejected); d < b.RejectedMin || d > b.RejectedMin+b.Max {
-				t.Fatalf("%d refusals: %s", failures, d)
-			}
-		}
-	}
-	if d := b.delay(0, ClassNetwork); d != 0 {
-		t.Errorf("no failure: %s", d)
-	}
-}
-
-func TestPace(t *testing.T) {
-	p := pace{rate: credentials.Rate{Count: 5, Per: time.Minute}}
-	now := time.Now()
-	for range 5 {
-		if d := p.wait(now); d != 0 {
-			t.Fatalf("wait %s", d)
-		}
-		p.began(now)
-		now = now.Add(time.Second)
-	}
-	if d := p.wait(now); d != 58*time.Second {
-		t.Errorf("the sixth waits %s, want 58s", d)
-	}
-	if d := p.wait(now.Add(58 * time.Second)); d != 0 {
-		t.Errorf("after a minute: %s", d)
-	}
-	p.began(now)
-	p.sent(now.Add(10 * time.Second)) // a slow dial
-	for range 4 {
-		p.began(now.Add(time.Minute))
-	}
-	if d := p.wait(now.Add(70 * time.Second)); d != 3*time.Second {
-		t.Errorf("after a slow dial: %s, want 3s", d)
-	}
 }

@@ -1,0 +1,138 @@
+package bridge
+
+import (
+	"fmt"
+	"net/http"
+	"sync"
+
+	"go.uber.org/zap"
+
+	"bridged/internal/clock"
+	"bridged/internal/config"
+	"bridged/internal/credentials"
+	"bridged/internal/transport"
+)
+
+// clouds makes what devices have in common on the way to their clouds: a dialer for each cloud, and client certificates.
+// Its methods are safe for concurrent use.
+type clouds struct {
+	clock *clock.Clock
+	log   *zap.Logger
+
+	mu    sync.Mutex // protects the following fields
+	made  map[*config.Cloud]*cloud
+	pairs map[config.Certificate]*transport.KeyPair
+	told  map[string]toldExpiry // by what the log calls the certificate
+}
+
+// cloud is what there is for each configured cloud.
+type cloud struct {
+	cfg    *config.Cloud
+	dialer *transport.Dialer
+}
+
+func newClouds(c *clock.Clock, log *zap.Logger) *clouds {
+	return &clouds{
+		clock: c, log: log, made: make(map[*config.Cloud]*cloud), pairs: make(map[config.Certificate]*transport.KeyPair),
+		told: make(map[string]toldExpiry),
+	}
+}
+
+// of returns a cloud, and makes it if need be.
+func (c *clouds) of(cfg *config.Cloud) (*cloud, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if made := c.made[cfg]; made != nil {
+		return made, nil
+	}
+	log := c.log.With(zap.String("cloud", cfg.Name))
+	dialer, err := transport.New(transport.Options{
+		Proxy: cfg.Proxy,
+		TLS: transport.TLS{
+			CAFile: cfg.TLS.CAFile, CAOnly: cfg.TLS.CAOnly, ServerName: cfg.TLS.ServerName, MinVersion: cfg.TLS.MinVersion,
+			Pins: cfg.TLS.Pins,
+		},
+		Header:     headers(cfg.Headers),
+		Clock:      c.clock.VerifyNow,
+		VerifyTime: c.clock.VerifyTime,
+		OnDate:     func(d transport.Date) { observe(c.clock, d, log) },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cloud %s: %w", cfg.Name, err)
+	}
+	made := &cloud{cfg: cfg, dialer: dialer}
+	c.made[cfg] = made
+	return made, nil
+}
+
+func headers(from map[string]config.Secret) http.Header {
+	to := make(http.Header, len(from))
+	for name, value := range from {
+		to.Set(name, value.Reveal())
+	}
+	return to
+}
+
+// target is where a device connects to, and with what client certificate.
+func (c *clouds) target(d *config.Device) (t transport.Target, err error) {
+	t.URL = d.Cloud.URL
+	if t.URL.Scheme == "wss" {
+		t.Certificate, err = c.pair(d.ClientCertificate)
+	}
+	return t, err
+}
+
+// pair is nil for no certificate. Devices with the same files share it.
+func (c *clouds) pair(files config.Certificate) (*transport.KeyPair, error) {
+	if files.CertFile == "" {
+		return nil, nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p := c.pairs[files]; p != nil {
+		return p, nil
+	}
+	log := c.log.With(zap.String("cert_file", files.CertFile))
+	p, err := transport.LoadKeyPair(files.CertFile, files.KeyFile, func(err error) {
+		if err != nil {
+			log.Error("a client certificate has changed and cannot be used: the one before stays in use",
+				zap.NamedError("err", err), zap.String("remedy", "check cert_file and key_file"))
+			return
+		}
+		log.Info("a client certificate has changed, and is in use")
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.pairs[files] = p
+	return p, nil
+}
+
+// observe passes on to the clock what time a cloud or a proxy says it is.
+func observe(c *clock.Clock, d transport.Date, log *zap.Logger) {
+	sample, ok := clock.FromResponse(d.Host, d.Header, d.TLS, d.Received.Sub(d.Sent))
+	if !ok {
+		return
+	}
+	if err := c.Observe(sample); err != nil {
+		log.Debug("a time that was told is of no use", zap.NamedError("err", err))
+	}
+}
+
+// key is whom the cloud's connect limit applies to: the device as the cloud knows it.
+func key(d *config.Device) string {
+	switch id := d.Identity.(type) {
+	case credentials.Aliyun:
+		return "aliyun/" + id.ProductKey + "/" + id.DeviceName
+	case credentials.Tencent:
+		return "tencent/" + id.ProductID + "/" + id.DeviceName
+	case credentials.TencentCertificate:
+		return "tencent/" + id.ProductID + "/" + id.DeviceName
+	case credentials.Generic:
+		return "generic/" + d.Cloud.URL.Host + "/" + id.ClientID
+	}
+	return d.Cloud.Provider + "/" + d.Cloud.Name + "/" + d.Name
+}
+
+// timed says whether a device's login depends on the time.
+func timed(d *config.Device) bool { return d.Cloud.Provider != credentials.ProviderGeneric }
