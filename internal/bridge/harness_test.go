@@ -56,6 +56,11 @@ func run(tb testing.TB, yaml string) *rig {
 // runIn is run with a directory where an earlier bridge may have been.
 func runIn(tb testing.TB, dir, yaml string) *rig {
 	tb.Helper()
+	return runWith(tb, dir, yaml, quick)
+}
+
+func runWith(tb testing.TB, dir, yaml string, o Options) *rig {
+	tb.Helper()
 	file := filepath.Join(dir, "bridged.yaml")
 	if !strings.Contains(yaml, "listen:") {
 		yaml = "listen: [{url: 'tcp://127.0.0.1:0'}]\n" + yaml
@@ -69,7 +74,7 @@ func runIn(tb testing.TB, dir, yaml string) *rig {
 		tb.Fatalf("configuration:\n%v\n%s", err, yaml)
 	}
 	core, logs := observer.New(zapcore.DebugLevel)
-	b, err := New(cfg, zap.New(core), quick)
+	b, err := New(cfg, zap.New(core), o)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -196,13 +201,25 @@ devices:
 %s`, c.WSURL(), extra)
 }
 
+// secureYAML is genericYAML with wss, and with more keys for the cloud.
+func secureYAML(c *cloudsim.Cloud, cloud, device string) string {
+	return strings.Replace(genericYAML(c, device), `"`+c.WSURL()+`"`, `"`+c.WSSURL()+`"`+cloud, 1)
+}
+
+// caFile has the cloud's authority.
+func caFile(tb testing.TB, c *cloudsim.Cloud) string {
+	tb.Helper()
+	file := filepath.Join(tb.TempDir(), "ca.pem")
+	if err := c.CA().WriteFile(file); err != nil {
+		tb.Fatal(err)
+	}
+	return file
+}
+
 // twoWays begins a configuration with the generic cloud c as ws and as wss.
 func twoWays(tb testing.TB, c *cloudsim.Cloud) *strings.Builder {
 	tb.Helper()
-	ca := filepath.Join(tb.TempDir(), "ca.pem")
-	if err := c.CA().WriteFile(ca); err != nil {
-		tb.Fatal(err)
-	}
+	ca := caFile(tb, c)
 	yaml := new(strings.Builder)
 	fmt.Fprintf(yaml, `
 clouds:

@@ -137,7 +137,11 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, reason, status)
 		return
 	}
-	ws, err := upgrader.Upgrade(w, r, nil)
+	var header http.Header
+	if c.opts.Date != nil {
+		header = http.Header{"Date": {c.opts.Date().UTC().Format(http.TimeFormat)}}
+	}
+	ws, err := upgrader.Upgrade(w, r, header)
 	if err != nil { // answered by Upgrade
 		c.mu.Lock()
 		defer c.mu.Unlock()

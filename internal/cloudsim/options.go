@@ -90,6 +90,8 @@ type Options struct {
 	// MaxPacket is the largest MQTT packet in bytes that is read at all; default 16 MiB. A larger one is a violation.
 	MaxPacket int
 
+	// Date is what the Date header of answers to upgrades says; nil sends none.
+	Date func() time.Time
 	// Now is the clock that tencent's expiry is checked against; default time.Now. Rates and records use real time.
 	Now func() time.Time
 	// KeepReceived is how many of the newest messages Received keeps, and acknowledgements Acked: 0 keeps 100,000, a
