@@ -5,6 +5,7 @@ GOLANGCI_LINT_VERSION := v2.15.0
 GOLANGCI_LINT := .cache/golangci-lint-$(GOLANGCI_LINT_VERSION)/golangci-lint
 MQTTJS := test/mqttjs/node_modules/.package-lock.json
 FUZZTIME ?= 30s
+SOAKTIME ?= 10m
 
 export GO
 # Debian keeps mosquitto in /usr/sbin, which is not in everybody's path.
@@ -57,6 +58,10 @@ fuzz: ## run every fuzz target for FUZZTIME (default 30s)
 		for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
 			echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$pkg; \
 		done; done
+
+.PHONY: soak
+soak: packages ## bridged under random faults of every kind for SOAKTIME (default 10m)
+	$(GO) test -count 1 -timeout 0 -v -run TestSoak ./test/soak -soak.time $(SOAKTIME)
 
 .PHONY: bench-durability
 bench-durability: ## the figures in docs/durability.md: storing, starting with a large backlog

@@ -1,0 +1,38 @@
+package soak
+
+import (
+	"go.uber.org/zap"
+
+	"bridged/internal/lane/boltstore"
+)
+
+// ledgers checks what a bridged that has ended has written down: everything was delivered.
+func (s *soak) ledgers() {
+	s.t.Helper()
+	store, err := boltstore.Open(s.state, boltstore.Options{Log: zap.NewNop()})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() {
+		if err := store.Close(); err != nil {
+			s.t.Error(err)
+		}
+	}()
+	contents, err := store.Load()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if want := 2 * len(s.devices); len(contents.Lanes) != want {
+		s.t.Errorf("there are %d ledgers, want %d", len(contents.Lanes), want)
+	}
+	for _, saved := range contents.Lanes {
+		st := saved.State
+		dropped := uint64(0)
+		for _, n := range st.Dropped {
+			dropped += n
+		}
+		if dropped != 0 || st.Queued != 0 || st.Accepted != st.Delivered || st.Accepted == 0 {
+			s.t.Errorf("the ledger of %v: %+v", saved.Key, st)
+		}
+	}
+}
