@@ -114,7 +114,8 @@ func (g *guests) ask(ctx context.Context, gu *guest, id credentials.PassThrough,
 	if d == nil {
 		return broker.Admission{Code: refusedUnavailable, Reason: "the device has just been removed"}
 	}
-	t := gu.begin(id, d.worker.Established())
+	online := d.worker.Established()
+	t := gu.begin(id, online)
 	if t == nil {
 		return broker.Admission{Device: gu.name}
 	}
@@ -135,7 +136,7 @@ func (g *guests) ask(ctx context.Context, gu *guest, id credentials.PassThrough,
 		return broker.Admission{Device: gu.name}
 	}
 	if !v.away {
-		g.refused(gu.name, id.Presented, v)
+		g.refused(gu.name, id.Presented, v, online)
 		g.proofs.drop(context.Background(), gu.name, id.Presented)
 	}
 	if gu.reject(t) {
@@ -163,8 +164,10 @@ type refusal struct {
 }
 
 const (
-	// refuseFor is how long the cloud is not asked again about a login that it has refused.
-	refuseFor = 30 * time.Second
+	// refuseFor is how long the cloud is not asked again about a login that it has refused, and longer if asking ends a
+	// session that was made with another login.
+	refuseFor    = 30 * time.Second
+	refuseLonger = 10 * time.Minute
 	// maxRefusals bounds how many are remembered.
 	maxRefusals = 1024
 )
@@ -177,9 +180,12 @@ func (g *guests) refusedLately(device string, l credentials.Login) (verdict, boo
 	return r.v, ok && r.sum == sum && time.Now().Before(r.until)
 }
 
-func (g *guests) refused(device string, l credentials.Login, v verdict) {
+func (g *guests) refused(device string, l credentials.Login, v verdict, online bool) {
 	now := time.Now()
 	r := refusal{sum: g.proofs.sum(l), v: v, until: now.Add(refuseFor)}
+	if online {
+		r.until = now.Add(refuseLonger)
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if len(g.refusals) >= maxRefusals {

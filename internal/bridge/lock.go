@@ -20,7 +20,7 @@ var ErrLocked = errors.New("another bridged uses the state directory")
 // names the process that has it, or had it last.
 type dirLock struct {
 	f      *os.File // nil where none can be made
-	run    string // tells this process from all others that had or will have the lock
+	run    string   // tells this process from all others that had or will have the lock
 	before struct {
 		run   string    // of the process that had it last, empty if there was none
 		until time.Time // until when it may have run

@@ -41,7 +41,7 @@ func (r *resolver) resolveDevices() {
 		d := r.device(k)
 		devices = append(devices, d)
 		if d.passesThrough() {
-			r.cfg.PassThrough = append(r.cfg.PassThrough, &PassThrough{template: *d.Device, MaxDevices: int(k.MaxDevices.value)})
+			r.cfg.PassThrough = append(r.cfg.PassThrough, &PassThrough{template: *d.Device, MaxDevices: k.MaxDevices.value})
 		} else {
 			r.cfg.Devices = append(r.cfg.Devices, d.Device)
 		}

@@ -51,14 +51,17 @@ func (p PassThrough) Who() (string, error) {
 // Validate implements Identity.
 func (p PassThrough) Validate() error {
 	if l := p.Presented; l.Username == "" && l.Password != "" {
-		return &FieldError{Field: "password", Reason: "is given without a user name, which MQTT 3.1.1 does not allow (3.1.2.9)"}
+		return &FieldError{
+			Field: "password", Reason: "is given without a user name, which MQTT 3.1.1 does not allow (3.1.2.9)",
+		}
 	}
 	_, err := p.Who()
 	return err
 }
 
-// Sign implements Identity. It returns what the device presented; of Alibaba's login, the client id's securemode becomes
-// what the transport asks for (2 for wss, 3 for ws), which is not part of what is signed. Time and nonce are not used.
+// Sign implements Identity. It returns what the device presented; of Alibaba's login, the client id's securemode
+// becomes what the transport asks for (2 for wss, 3 for ws), which is not part of what is signed. Time and nonce are
+// not used.
 func (p PassThrough) Sign(time.Time, string) (Login, error) {
 	if err := p.Validate(); err != nil {
 		return Login{}, err

@@ -2,12 +2,12 @@ package upstream
 
 import "bridged/internal/failure"
 
-// A device may bring its own login, which only the cloud can judge: Config.Identity signs with what the device presents,
-// and the device waits for its CONNACK until Config.Verdict has been told.
+// A device may bring its own login, which only the cloud can judge: Config.Identity signs with what the device
+// presents, and the device waits for its CONNACK until Config.Verdict has been told.
 
-// Await says that the device presents a login, with which Identity signs from now on, and waits for the cloud's word on
-// it. clean says that its session ends with its connection. The next attempt comes at once, as far as the cloud's limits
-// allow; a session with another login ends before. It lasts until Connected, or Forget.
+// Await says that the device presents a login, with which Identity signs from now on, and waits for the cloud's word
+// on it. clean says that its session ends with its connection. The next attempt comes at once, as far as the cloud's
+// limits allow; a session with another login ends before. It lasts until Connected, or Forget.
 func (w *Worker) Await(clean bool) {
 	w = w.lock()
 	w.awaited, w.awaitedClean = true, clean
