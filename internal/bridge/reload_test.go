@@ -273,7 +273,8 @@ func TestRotatedSecretInFlight(t *testing.T) {
 	}
 }
 
-// Another cloud: the device stays connected, what it has subscribed to is subscribed to there, and what waits goes there.
+// Another cloud: the device stays connected, what it has subscribed to is subscribed to there, and what waits goes
+// there.
 func TestMovedToAnotherCloud(t *testing.T) {
 	from := simulate(t, cloudsim.Options{Kind: cloudsim.Generic, NoWSS: true})
 	to := simulate(t, cloudsim.Options{Kind: cloudsim.Generic, NoWSS: true})

@@ -475,8 +475,8 @@ func (s *Spool) committed(b *Batch, taken []*Lane, notes map[string]*note) {
 	}
 }
 
-// worked notes that the store does what it is asked to. Lanes that would take nothing while it failed may take something
-// again, and nothing else would tell them.
+// worked notes that the store does what it is asked to. Lanes that would take nothing while it failed may take
+// something again, and nothing else would tell them.
 func (s *Spool) worked() {
 	if !s.mended() {
 		return

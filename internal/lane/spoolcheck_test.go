@@ -142,7 +142,8 @@ func (s *spoolLane) checkStuckLocked(live []int) error {
 	b := s.cfg.Budget
 	room := b.roomy() && b.Used()+s.refused <= b.limit.Load() || l.live == l.gap.count && leaves
 	if s.refused > 0 && l.fitsLocked(s.refused) && room {
-		return fmt.Errorf("the source waits for room for %d bytes, and there is: %d messages (%d on disk only), memory %d of %d",
+		return fmt.Errorf(
+			"the source waits for room for %d bytes, and there is: %d messages (%d on disk only), memory %d of %d",
 			s.refused, l.live, l.gap.count, b.Used(), b.limit.Load())
 	}
 	return s.checkStalledLocked(live)
