@@ -62,8 +62,8 @@ func (g *guest) Validate() error { return nil }
 
 var errNoLogin = &credentials.FieldError{
 	Field: "the login",
-	Reason: "is not known: it is the device's own, is not kept on disk, and the device has not come since bridged started, " +
-		"or the cloud does not accept it any more",
+	Reason: "is not known: it is the device's own, is not kept on disk, and the device has not come since bridged " +
+		"started, or the cloud does not accept it any more",
 	Remedy: "have the device connect",
 }
 

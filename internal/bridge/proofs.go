@@ -16,8 +16,8 @@ import (
 	"bridged/internal/credentials"
 )
 
-// proofs remembers which logins clouds have accepted, as salted hashes: a device that brings its own login is let in with
-// that one while its cloud is away. They are kept as notes, one for each device. A note is written when a login is
+// proofs remembers which logins clouds have accepted, as salted hashes: a device that brings its own login is let in
+// with that one while its cloud is away. They are kept as notes, one for each device. A note is written when a login is
 // accepted that differs from the last one, and never while the same device comes again with the same.
 //
 // Making and comparing such a hash is slow by design. It is done for one login at a time, and not while a device waits

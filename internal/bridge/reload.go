@@ -361,7 +361,9 @@ func (b *Bridge) changed(d *device, dc *config.Device, p parts, w *upstream.Work
 	next := &device{cfg: dc, parts: p, up: d.up, down: d.down, worker: w, drops: d.drops}
 	if w == nil {
 		next.worker, next.parts = d.worker, d.parts
-		d.worker.Adjust(dc.Always, dc.Linger, maxPacket(dc))
+		if dc.Always != d.cfg.Always || dc.Linger != d.cfg.Linger || maxPacket(dc) != maxPacket(d.cfg) {
+			d.worker.Adjust(dc.Always, dc.Linger, maxPacket(dc))
+		}
 	}
 	if c := upConfig(dc, b.memory); c != upConfig(d.cfg, b.memory) {
 		d.up.Reconfigure(c)

@@ -273,7 +273,8 @@ func TestRotatedSecretInFlight(t *testing.T) {
 	}
 }
 
-// Another cloud: the device stays connected, what it has subscribed to is subscribed to there, and what waits goes there.
+// Another cloud: the device stays connected, what it has subscribed to is subscribed to there, and what waits goes
+// there.
 func TestMovedToAnotherCloud(t *testing.T) {
 	from := simulate(t, cloudsim.Options{Kind: cloudsim.Generic, NoWSS: true})
 	to := simulate(t, cloudsim.Options{Kind: cloudsim.Generic, NoWSS: true})
@@ -394,6 +395,48 @@ func TestRemovedDeviceKeepsItsBacklog(t *testing.T) {
 			if st := r.status("dev"); st.Up.Accepted != 20 || st.Up.Delivered != 20 || len(r.bridge.Unclaimed()) != 0 {
 				t.Errorf("%+v", st.Up)
 			}
+		})
+	}
+}
+
+// A device is removed while nothing can be stored: what it has left stays in memory, and is stored when that works.
+func TestRemovedDeviceWithoutADisk(t *testing.T) {
+	const little, more = "limits: {disk: 1MiB}\n", "limits: {disk: 2MiB}\n"
+	for name, then := range map[string]func(*rig, *cloudsim.Cloud){
+		"it comes back": func(r *rig, c *cloudsim.Cloud) {
+			r.reload(little + genericYAML(c, ""))
+			if err := c.Up(); err != nil {
+				t.Fatal(err)
+			}
+			until(t, "delivered", func() bool { return r.status("dev").Up.Delivered == 6 })
+		},
+		"the disk comes back": func(r *rig, c *cloudsim.Cloud) {
+			r.reload(more + fleetYAML(c, "", "other"))
+			until(t, "released", func() bool {
+				r.bridge.mu.Lock()
+				defer r.bridge.mu.Unlock()
+				return len(r.bridge.stranded) == 0
+			})
+			if got := r.bridge.Unclaimed(); !cmp.Equal(got, []Leftover{{Device: "dev", Up: 6}}) {
+				t.Errorf("unclaimed %v", got)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := simulate(t, cloudsim.Options{Kind: cloudsim.Generic, NoWSS: true})
+			r := run(t, little+genericYAML(c, ""))
+			c.Down()
+			d := r.connect(dev)
+			until(t, "away", func() bool { return r.status("dev").Session.Failures > 0 })
+			for range 6 {
+				d.Publish("t", make([]byte, 200_000), 1)
+			}
+			until(t, "taken", func() bool { return r.status("dev").Up.Accepted == 6 })
+			r.reload(little + fleetYAML(c, "", "other"))
+			if got := r.bridge.Unclaimed(); !cmp.Equal(got, []Leftover{{Device: "dev", Up: 6}}) {
+				t.Errorf("unclaimed %v", got)
+			}
+			then(r, c)
 		})
 	}
 }

@@ -69,15 +69,18 @@ func TestAddAndRemove(t *testing.T) {
 }
 
 func TestUpdatedLogin(t *testing.T) {
-	here, elsewhere := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+	here := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	elsewhere := []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
 	hash, other := hashed(t, "p"), hashed(t, "p")
+	full := Login{ClientID: "a", Username: "u", Password: "p"}
+	hashes := Login{ClientID: "a", PasswordHash: hash}
 	for name, test := range map[string]struct {
 		before, after Login
 		stays         bool
 	}{
-		"nothing":             {Login{ClientID: "a", Username: "u", Password: "p"}, Login{ClientID: "a", Username: "u", Password: "p"}, true},
-		"password":            {Login{ClientID: "a", Username: "u", Password: "p"}, Login{ClientID: "a", Username: "u", Password: "q"}, false},
-		"username":            {Login{ClientID: "a", Username: "u", Password: "p"}, Login{ClientID: "a", Username: "v", Password: "p"}, false},
+		"nothing":             {full, full, true},
+		"password":            {full, Login{ClientID: "a", Username: "u", Password: "q"}, false},
+		"username":            {full, Login{ClientID: "a", Username: "v", Password: "p"}, false},
 		"client id":           {Login{ClientID: "a"}, Login{ClientID: "b"}, false},
 		"any client id":       {Login{ClientID: "a", Username: "u"}, Login{Username: "u"}, true},
 		"address":             {Login{ClientID: "a"}, Login{ClientID: "a", AllowFrom: elsewhere}, false},
@@ -85,11 +88,9 @@ func TestUpdatedLogin(t *testing.T) {
 		"password not needed": {Login{ClientID: "a", Password: "p"}, Login{ClientID: "a"}, true},
 		"anonymous":           {Login{ClientID: "a", Password: "p"}, Login{ClientID: "a", Anonymous: true}, true},
 		"password now needed": {Login{ClientID: "a"}, Login{ClientID: "a", Password: "q"}, false},
-		"the same hash":       {Login{ClientID: "a", PasswordHash: hash}, Login{ClientID: "a", Username: "u", PasswordHash: hash}, true},
-		"another hash":        {Login{ClientID: "a", PasswordHash: hash}, Login{ClientID: "a", PasswordHash: other}, false},
-		"a hash not checked": {
-			Login{ClientID: "a", Anonymous: true, PasswordHash: hash}, Login{ClientID: "a", PasswordHash: hash}, false,
-		},
+		"the same hash":       {hashes, Login{ClientID: "a", Username: "u", PasswordHash: hash}, true},
+		"another hash":        {hashes, Login{ClientID: "a", PasswordHash: other}, false},
+		"a hash not checked":  {Login{ClientID: "a", Anonymous: true, PasswordHash: hash}, hashes, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := plain("dev")

@@ -90,7 +90,10 @@ func (r *resolver) openLogins(devices []*device) {
 	open := make(map[string][]*device)
 	for _, d := range devices {
 		k := &d.keys.Login
-		if !k.bad && !d.passesThrough() && !d.Login.Anonymous && !k.Anonymous.bad && !k.Password.given && !k.PasswordHash.given {
+		if d.passesThrough() {
+			continue
+		}
+		if !k.bad && !d.Login.Anonymous && !k.Anonymous.bad && !k.Password.given && !k.PasswordHash.given {
 			open[d.keys.file] = append(open[d.keys.file], d)
 		}
 	}

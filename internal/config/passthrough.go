@@ -34,8 +34,8 @@ func (p *PassThrough) AllowFrom() []netip.Prefix { return p.template.Login.Allow
 // separator is between the name of an entry and what a cloud calls a device.
 const separator = ":"
 
-// DeviceName is the name of the device that a cloud calls so: "hall-3:boiler-1&a1B2c3D4e5F". What a name must not have is
-// escaped, as in URLs.
+// DeviceName is the name of the device that a cloud calls so: "hall-3:boiler-1&a1B2c3D4e5F". What a name must not have
+// is escaped, as in URLs.
 func (p *PassThrough) DeviceName(who string) string {
 	return p.Name() + separator + url.PathEscape(who)
 }

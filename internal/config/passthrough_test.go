@@ -48,8 +48,8 @@ func TestPassThroughEntry(t *testing.T) {
 		t.Fatalf("%+v, %v", id, err)
 	}
 	d := p.Device("d&pk", id)
-	if d.Name != "hall:d&pk" || d.Cloud != p.Cloud() || d.Linger != 7*time.Second || len(d.Topics) > 0 || d.Login.Username != "" ||
-		d.Identity != credentials.Identity(id) {
+	if d.Name != "hall:d&pk" || d.Cloud != p.Cloud() || d.Linger != 7*time.Second || len(d.Topics) > 0 ||
+		d.Login.Username != "" || d.Identity != credentials.Identity(id) {
 		t.Errorf("%+v", d)
 	}
 	if who, ok := p.Who("hall:d&pk"); who != "d&pk" || !ok {

@@ -20,8 +20,8 @@ type PassThrough struct {
 }
 
 // Who is what the cloud calls the device. It is the same whenever the device comes, although what it presents may
-// change: Alibaba's user name; Tencent's client id; in general the client id. The error is a *FieldError: a login that is
-// not of the vendor's form.
+// change: Alibaba's user name; Tencent's client id; in general the client id. The error is a *FieldError: a login that
+// is not of the vendor's form.
 //
 // Source: the vendors' formulas, see Aliyun and Tencent.
 func (p PassThrough) Who() (string, error) {

@@ -12,7 +12,8 @@ import (
 // later: it hands their calls on.
 
 // Retire ends the worker for another one that is to take its place. An established session delivers what the up lane
-// holds by now, while ctx lasts; what comes meanwhile waits for the other one. Retire returns when everything has ended.
+// holds by now, while ctx lasts; what comes meanwhile waits for the other one. Retire returns when everything has
+// ended.
 func (w *Worker) Retire(ctx context.Context) {
 	w.mu.Lock()
 	w.stopping, w.farewell = true, "the configuration has changed"
