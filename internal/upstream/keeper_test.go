@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"bridged/internal/cloudsim"
 	"bridged/internal/failure"
 	"bridged/internal/governor"
 	"bridged/internal/mqtt"
@@ -23,9 +24,9 @@ func TestPinging(t *testing.T) {
 }
 
 // stalling is a worker whose cloud has taken a message and does not acknowledge it.
-func stalling(t *testing.T) (r *rig, release func()) {
+func stalling(t *testing.T) (r *rig, c *cloudsim.Cloud) {
 	t.Helper()
-	c := generic(t)
+	c = generic(t)
 	cfg := base(c.WSURL())
 	cfg.StallTimeout, cfg.Keepalive = time.Minute, 0
 	cfg.Retry = governor.NewRetries(once)()
@@ -42,7 +43,17 @@ func stalling(t *testing.T) (r *rig, release func()) {
 		defer r.w.mu.Unlock()
 		return r.w.live.nc.Taken() == r.w.live.nc.Written()
 	})
-	return r, func() { c.ReleaseAcks("dev") }
+	return r, c
+}
+
+// cut says why the Keeper has ended the session, nil if it has not.
+func (r *rig) cut() *failure.Failure {
+	r.w.mu.Lock()
+	defer r.w.mu.Unlock()
+	if r.w.live == nil {
+		r.tb.Fatal("there is no session")
+	}
+	return r.w.live.lost
 }
 
 func TestStall(t *testing.T) {
@@ -50,8 +61,8 @@ func TestStall(t *testing.T) {
 	now := time.Now()
 	r.w.tick(now)
 	r.w.tick(now.Add(59 * time.Second))
-	if st := r.w.Status(); st.State != Online {
-		t.Fatalf("%s, %v", st.State, st.Last)
+	if f := r.cut(); f != nil {
+		t.Fatal(f)
 	}
 	r.w.tick(now.Add(62 * time.Second))
 	if f := r.failure(); f.Kind != failure.Stalled {
@@ -61,18 +72,21 @@ func TestStall(t *testing.T) {
 
 // The time counts for each message by itself.
 func TestSteadyIsNotStalled(t *testing.T) {
-	r, release := stalling(t)
+	r, c := stalling(t)
 	now := time.Now()
 	r.w.tick(now)
 	r.w.tick(now.Add(50 * time.Second))
-	release()
+	c.ReleaseAcks("dev")
 	until(t, "settled", func() bool { n, _ := r.dev.counts(); return n == 1 })
+	c.WithholdAcks("dev")
 	r.offer("t", "y", 1, 2)
+	if _, err := c.WaitReceived(within(t), 2); err != nil {
+		t.Fatal(err)
+	}
 	r.w.tick(now.Add(70 * time.Second))
 	r.w.tick(now.Add(100 * time.Second))
-	until(t, "settled", func() bool { n, _ := r.dev.counts(); return n == 2 })
-	if st := r.w.Status(); st.State != Online || st.Connects != 1 {
-		t.Errorf("%s, %v", st.State, st.Last)
+	if f := r.cut(); f != nil {
+		t.Error(f)
 	}
 }
 
@@ -85,7 +99,7 @@ func TestSlowLinkIsNotStalled(t *testing.T) {
 	now := time.Now()
 	r.w.tick(now)
 	r.w.tick(now.Add(90 * time.Second))
-	if st := r.w.Status(); st.State != Online {
-		t.Errorf("%s, %v", st.State, st.Last)
+	if f := r.cut(); f != nil {
+		t.Error(f)
 	}
 }
