@@ -13,8 +13,8 @@ import (
 	"bridged/internal/transport"
 )
 
-// clouds makes what devices have in common on the way to their clouds: a dialer for each cloud, and client certificates.
-// Its methods are safe for concurrent use.
+// clouds makes what devices have in common on the way to their clouds: a dialer for each cloud, and client
+// certificates. Its methods are safe for concurrent use.
 type clouds struct {
 	clock *clock.Clock
 	log   *zap.Logger

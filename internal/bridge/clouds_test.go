@@ -375,9 +375,9 @@ func TestConnectLimitOverARestart(t *testing.T) {
 		return r
 	}
 	first := online()
-	second := first.bridge.governor.Used()
-	if len(second) != 1 || second[0].Identity != "generic/"+strings.TrimSuffix(strings.TrimPrefix(c.WSURL(), "ws://"), "/")+"/dev" {
-		t.Errorf("used %+v", second)
+	address := strings.TrimSuffix(strings.TrimPrefix(c.WSURL(), "ws://"), "/")
+	if used := first.bridge.governor.Used(); len(used) != 1 || used[0].Identity != "generic/"+address+"/dev" {
+		t.Errorf("used %+v", used)
 	}
 	first.stop()
 	online().stop()
@@ -417,7 +417,9 @@ func TestEarlierDials(t *testing.T) {
 	if used, until := second.earlierDials(note, zap.NewNop()); len(used) != 1 || !until.IsZero() {
 		t.Errorf("of one that ended in order: %v, %s", used, until)
 	}
-	for _, bad := range []string{"", "{", `{"version": 2}`, `{"version": 1, "run": "another", "used": [{"identity": "x"}]}`} {
+	for _, bad := range []string{
+		"", "{", `{"version": 2}`, `{"version": 1, "run": "another", "used": [{"identity": "x"}]}`,
+	} {
 		if used, until := second.earlierDials([]byte(bad), zap.NewNop()); used != nil || time.Since(until) > time.Minute {
 			t.Errorf("%q: %v, %s", bad, used, until)
 		}

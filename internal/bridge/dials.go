@@ -10,9 +10,9 @@ import (
 	"bridged/internal/governor"
 )
 
-// What devices have used up of their clouds' connect limits is kept as a note, so that a restart does not exceed them. It
-// is written when the process ends in order, and never before. The note says of which process it is: after a crash the
-// last one is another's.
+// What devices have used up of their clouds' connect limits is kept as a note, so that a restart does not exceed them.
+// It is written when the process ends in order, and never before. The note says of which process it is: after a crash
+// the last one is another's.
 
 // dialsNote is its name.
 const dialsNote = "dials"

@@ -15,8 +15,8 @@ import (
 // ErrLocked means that another process uses the state directory.
 var ErrLocked = errors.New("another bridged uses the state directory")
 
-// dirLock keeps other processes off the state directory, by a lock that the kernel drops when the process ends. Its file
-// names the process that has it, or had it last.
+// dirLock keeps other processes off the state directory, by a lock that the kernel drops when the process ends. Its
+// file names the process that has it, or had it last.
 type dirLock struct {
 	f      *os.File
 	run    string // tells this process from all others that had or will have the lock

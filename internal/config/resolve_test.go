@@ -12,9 +12,9 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"bridged/internal/credentials"
-	"bridged/internal/transport"
 	"bridged/internal/mqtt"
 	"bridged/internal/topicmap"
+	"bridged/internal/transport"
 )
 
 // base is a valid configuration of each provider; tests change one thing in it.
@@ -179,7 +179,9 @@ func TestKeys(t *testing.T) {
 				want, err := transport.ParseProxy("socks5://user@proxy.plant:1080", "hush")
 				return err == nil && reflect.DeepEqual(c.Clouds["lab"].Proxy, want)
 			}, "true"},
-		{"no proxy", lab, "    proxy: none\n", func(c *Config) any { return c.Clouds["lab"].Proxy == transport.Proxy{} }, "true"},
+		{"no proxy", lab, "    proxy: none\n", func(c *Config) any {
+			return c.Clouds["lab"].Proxy == transport.Proxy{}
+		}, "true"},
 		{"default proxy", lab, "", func(c *Config) any {
 			want, err := transport.ParseProxy("env", "")
 			return err == nil && c.Clouds["lab"].Proxy == want && want != transport.Proxy{}

@@ -63,8 +63,8 @@ type Policies map[Class]Policy
 // DefaultPolicies are for real use. Failures of the way heal by themselves, and a try costs little: they begin with a
 // second. A login that was refused, a certificate and a wrong address wait for a person, and some clouds block who
 // fails too often: half a minute at least. A kick war harms the other holder, too: minutes. A throttling cloud needs
-// its load to be spread. A clock is set sooner or later, and asking costs nothing. Whether it is a message that the cloud
-// does not take is found out by trying, behind the failures of the way that came before.
+// its load to be spread. A clock is set sooner or later, and asking costs nothing. Whether it is a message that the
+// cloud does not take is found out by trying, behind the failures of the way that came before.
 func DefaultPolicies() Policies {
 	return Policies{
 		ClassNetwork:   {First: time.Second, Max: 5 * time.Minute, Nudge: true},

@@ -441,3 +441,40 @@ func TestOutboxDoubtful(t *testing.T) {
 		t.Error("a new session inherits")
 	}
 }
+
+func TestOldest(t *testing.T) {
+	var o Outbox
+	is := func(step string, want uint64) {
+		t.Helper()
+		if got := o.Oldest(); got != want {
+			t.Errorf("%s: %d, want %d", step, got, want)
+		}
+	}
+	is("nothing", 0)
+	ids := make(map[uint64]uint16)
+	for seq, qos := range map[uint64]byte{5: 1, 6: 2, 7: 1} {
+		ids[seq], _, _ = o.Assign(seq, qos)
+	}
+	is("three", 5)
+	if _, ok := o.Reserve(); !ok {
+		t.Fatal("no identifier for SUBSCRIBE")
+	}
+	o.Ack(ids[5])
+	is("the first is acknowledged", 6)
+	o.Ack(ids[7])
+	o.Receive(ids[6])
+	is("received, not completed", 6)
+	o.Complete(ids[6])
+	is("all are done", 0)
+	a, _, _ := o.Assign(8, 1)
+	b, _, _ := o.Assign(9, 1)
+	o.Disconnected()
+	is("nothing is on its way yet", 0)
+	o.Assign(8, 1)
+	is("the first again", 8)
+	o.Assign(9, 1)
+	o.Ack(a)
+	is("the second again", 9)
+	o.Ack(b)
+	is("all are done again", 0)
+}

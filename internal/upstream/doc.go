@@ -1,9 +1,9 @@
 // Package upstream keeps each device's own session to its cloud.
 //
 // A Worker stands for one device. It runs one goroutine while there is a reason to have a cloud session, and none
-// otherwise. Each connection attempt goes through the same steps: wait for the backoff and the cloud's connect rate,
-// sign afresh, dial (TCP, TLS, WebSocket), CONNECT, bring the cloud's subscriptions in line with what the device wants,
-// and relay until the connection ends:
+// otherwise. Each connection attempt goes through the same steps: wait for the backoff (governor.Retry) and for its turn
+// (governor.Governor), sign afresh, dial (package transport), CONNECT, bring the cloud's subscriptions in line with what
+// the device wants, and relay until the connection ends:
 //
 //	idle → waiting → signing → dialing → connecting → subscribing → online → draining → idle
 //
@@ -14,7 +14,8 @@
 // subscriptions.
 //
 // When the device needs another session, with its will or without what the cloud has kept, the present one first
-// delivers what it has begun (yieldLocked). A message that has the cloud close the connection each time is found out
+// delivers what it has begun (yieldLocked). Whatever ends an attempt or a session against the worker's will is a
+// *failure.Failure. A message that has the cloud close the connection each time is found out
 // and dropped (suspicion).
 //
 // # Concurrency

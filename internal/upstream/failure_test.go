@@ -168,6 +168,49 @@ func connack(code byte) func(*testing.T, *cloudsim.Cloud, *Config) {
 	return func(_ *testing.T, c *cloudsim.Cloud, _ *Config) { c.RefuseLogins("dev", code) }
 }
 
+// A server that says when to come back is not asked before.
+func TestRetryAfter(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "600")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	t.Cleanup(srv.Close)
+	r := start(t, base("ws://"+srv.Listener.Addr().String()))
+	r.w.Connected(mqtt.Connect{Clean: true})
+	if f := r.failure(); f.Kind != failure.HTTP503 {
+		t.Errorf("kind %s", f.Kind)
+	}
+	r.inState(Waiting)
+	r.offer("t", "x", 1, 1) // no reason to be earlier
+	r.w.mu.Lock()
+	wait, _ := r.w.retry.Next(time.Now())
+	r.w.mu.Unlock()
+	if wait < 9*time.Minute {
+		t.Errorf("waits %s", wait)
+	}
+}
+
+// A device that publishes waits for no lock of its worker while that is online.
+func TestOfferWithoutLock(t *testing.T) {
+	c := generic(t)
+	r := start(t, base(c.WSURL()))
+	r.w.Connected(mqtt.Connect{Clean: true})
+	r.inState(Online)
+	r.w.mu.Lock()
+	offered := make(chan struct{})
+	go func() {
+		defer close(offered)
+		r.w.Offer(mqtt.Message{Topic: "t", QoS: 1}, r.dev, 1)
+	}()
+	select {
+	case <-offered:
+	case <-time.After(patience):
+		t.Error("it waits")
+	}
+	r.w.mu.Unlock()
+	<-offered
+}
+
 // What is not MQTT ends the session as a protocol error; it does not end the process.
 func TestGarbageFromTheCloud(t *testing.T) {
 	for name, tc := range map[string]struct {

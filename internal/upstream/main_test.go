@@ -74,7 +74,9 @@ var quick = governor.RetryConfig{
 }
 
 // once is for tests for which one attempt is enough.
-var once = governor.RetryConfig{Policies: policies(governor.Policy{Floor: time.Hour, First: time.Second, Max: time.Second})}
+var once = governor.RetryConfig{
+	Policies: policies(governor.Policy{Floor: time.Hour, First: time.Second, Max: time.Second}),
+}
 
 // policies has the same one for all failures.
 func policies(p governor.Policy) governor.Policies {
