@@ -36,14 +36,6 @@ func newCloud(tb testing.TB, s *space, address string) *cloud {
 	return c
 }
 
-// online waits until devices have sessions.
-func (c *cloud) online(devices ...string) {
-	c.tb.Helper()
-	for _, name := range devices {
-		until(c.tb, name+" is online", func() bool { return c.Online(name) }, nil)
-	}
-}
-
 // subscribed waits until a device's session has the subscription that a player makes.
 func (c *cloud) subscribed(devices ...string) {
 	c.tb.Helper()

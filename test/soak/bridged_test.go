@@ -116,7 +116,7 @@ func startProcess(tb testing.TB, conf string) *process {
 
 // Write takes what bridged says.
 func (p *process) Write(b []byte) (int, error) {
-	const keep, complaints = 100, 20
+	const keep, complaints = 5000, 20
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.rest = append(p.rest, b...)
@@ -144,10 +144,19 @@ func (p *process) Write(b []byte) (int, error) {
 	}
 }
 
-func (p *process) tail() string {
+func (p *process) tail() string { return p.about("", 100) }
+
+// about is the newest lines that mention something.
+func (p *process) about(what string, most int) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return string(bytes.Join(p.last, []byte("\n")))
+	var lines [][]byte
+	for _, l := range p.last {
+		if bytes.Contains(l, []byte(what)) {
+			lines = append(lines, l)
+		}
+	}
+	return string(bytes.Join(lines[max(0, len(lines)-most):], []byte("\n")))
 }
 
 // measure asks bridged what it holds.

@@ -170,13 +170,3 @@ func (c *cloud) publish(ctx context.Context, dice dice) error {
 	}
 	return nil
 }
-
-// online says whether all devices have sessions.
-func (c *cloud) online() bool {
-	for _, name := range c.devices {
-		if !c.Online(name) {
-			return false
-		}
-	}
-	return true
-}

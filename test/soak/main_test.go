@@ -24,8 +24,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// patience is how long it may take until everything is well again. Who was refused again and again, or seems to be at war
-// with another holder of its identity, waits for minutes, the longer the longer it has been going on.
+// patience is how long it may take until everything is well again. Who was refused again and again, or seems to be at
+// war with another holder of its identity, waits for minutes, the longer the longer it has been going on.
 func patience() time.Duration { return 5*time.Minute + *soakTime }
 
 // until waits for a condition.

@@ -90,6 +90,9 @@ func (s *soak) start() {
 	s.bridged = startProcess(s.t, conf)
 }
 
+// slow is when it is told who keeps everybody waiting.
+const slow = 40 * time.Second
+
 // storm has things go wrong for a time, waits until everything is well, and measures.
 func (s *soak) storm(d time.Duration) measured {
 	s.t.Helper()
@@ -105,9 +108,18 @@ func (s *soak) storm(d time.Duration) measured {
 		s.t.Fatal(err)
 	}
 	s.calm.Store(true)
-	begin := time.Now()
-	until(s.t, "everything has arrived", func() bool { return s.unfinished() == "" }, func() string {
-		return s.unfinished() + "\n" + s.bridged.tail()
+	begin, late := time.Now(), ""
+	well := func() bool {
+		what, device := s.unfinished()
+		if time.Since(begin) > slow && late == "" && what != "" {
+			late = device
+			s.t.Logf("%s after the storm: %s:\n%s", slow, what, s.bridged.about(device, 20))
+		}
+		return what == ""
+	}
+	until(s.t, "everything has arrived", well, func() string {
+		what, device := s.unfinished()
+		return what + "\n" + s.bridged.about(device, 100)
 	})
 	m := s.bridged.measure()
 	s.t.Logf("all is well %s after a storm of %s: %s", time.Since(begin).Round(time.Millisecond), d, m)
@@ -120,26 +132,25 @@ func (s *soak) happened(fault string) {
 	s.count[fault]++
 }
 
-// unfinished tells what has not arrived, or who is not online, "" for nothing.
-func (s *soak) unfinished() string {
+// unfinished tells what has not arrived, or who is not online, and which device it is about. It is "" for nothing.
+func (s *soak) unfinished() (what, device string) {
 	for _, c := range s.clouds {
 		for _, name := range c.devices {
 			d := s.devices[name]
 			sent, acked, got := d.counts()
 			arrived, published := c.counts(name)
-			if acked != sent || arrived < sent || got < published {
+			switch {
+			case acked != sent || arrived < sent || got < published:
 				return fmt.Sprintf("%s: %d sent, %d acknowledged, %d arrived; %d published to it, %d arrived",
-					name, sent, acked, arrived, published, got)
+					name, sent, acked, arrived, published, got), name
+			case !d.online.Load():
+				return name + " is not connected", name
+			case !c.Online(name):
+				return name + " has no session", name
 			}
-			if !d.online.Load() {
-				return name + " is not connected"
-			}
-		}
-		if !c.online() {
-			return c.name + ": not all are online"
 		}
 	}
-	return ""
+	return "", ""
 }
 
 // check looks at the whole run.

@@ -80,7 +80,7 @@ var faults = []fault{
 		return nil
 	}},
 	{name: "cut in a frame", happen: func(_ context.Context, c *cloud, dice dice) error {
-		c.CutInFrame(c.some(dice))
+		c.CutInFrame(c.devices[dice.IntN(len(c.devices))])
 		return nil
 	}},
 	{name: "reset later", happen: func(_ context.Context, c *cloud, dice dice) error {
