@@ -40,7 +40,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	if srv.Shutdown(last) != nil {
 		_ = srv.Close() // nothing more can be done for them
 	}
-	_ = <-ended // http.ErrServerClosed
+	<-ended // with http.ErrServerClosed
 	return nil
 }
 

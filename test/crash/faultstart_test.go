@@ -9,8 +9,8 @@ import (
 	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
-// bridged starts where it cannot write. Devices whose cloud is well do not notice, what was stored is delivered, nothing
-// is acknowledged that is not safe, and when the disk works all goes on.
+// bridged starts where it cannot write. Devices whose cloud is well do not notice, what was stored is delivered,
+// nothing is acknowledged that is not safe, and when the disk works all goes on.
 func TestStartWithoutDisk(t *testing.T) {
 	t.Parallel()
 	full := [2]func(*tmpfs){(*tmpfs).fill, (*tmpfs).empty}
