@@ -48,7 +48,8 @@ func TestListenerCertificateRenewed(t *testing.T) {
 	cert, key := filepath.Join(dir, "server.crt"), filepath.Join(dir, "server.key")
 	writeCertificate(t, cert, key, 1)
 	c := simulate(t, cloudsim.Options{Kind: cloudsim.Generic, NoWSS: true})
-	yaml := "listen: [{url: 'tls://127.0.0.1:0', cert_file: " + cert + ", key_file: " + key + "}]\n" + fleetYAML(c, "", "a")
+	yaml := "listen: [{url: 'tls://127.0.0.1:0', cert_file: " + cert + ", key_file: " + key + "}]\n" +
+		fleetYAML(c, "", "a")
 	r := run(t, yaml)
 	dial := func() (*tls.Conn, int64) {
 		conn, err := tls.Dial("tcp", r.addr(), &tls.Config{InsecureSkipVerify: true}) // which one it is is looked at here
