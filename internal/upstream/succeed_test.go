@@ -78,7 +78,7 @@ func TestRetireWithoutACloud(t *testing.T) {
 	c.Down()
 	r := start(t, base(url))
 	r.offer("t", "x", 1, 1)
-	r.failure()
+	_ = r.failure()
 	r.w.Retire(context.Background())
 	if n := r.up.Counters().Queued; n != 1 {
 		t.Errorf("%d queued", n)
