@@ -11,16 +11,17 @@ import (
 )
 
 // succeed retires the rig's worker and starts another one in its place.
-func (r *rig) succeed(cfg Config, same bool) {
+func (r *rig) succeed(cfg Config, same bool) *Worker {
 	r.tb.Helper()
-	old := r.w
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	old.Retire(ctx)
-	cfg.Up, cfg.Down, cfg.Marks, cfg.Log = r.up, r.down, r.down, old.cfg.Log
-	r.w = New(cfg)
-	r.w.Succeed(old, same)
-	r.w.Start()
+	r.w.Retire(ctx)
+	cfg.Up, cfg.Down, cfg.Marks, cfg.Log = r.up, r.down, r.down, r.w.cfg.Log
+	next := New(cfg)
+	next.Succeed(r.w, same)
+	next.Start()
+	r.tb.Cleanup(func() { next.Stop(context.Background()) })
+	return next
 }
 
 // A worker that is retired delivers what it has begun, while the device goes on; what comes meanwhile is the next
@@ -38,15 +39,14 @@ func TestSucceed(t *testing.T) {
 	for n := range 50 {
 		r.offer("t", string(rune('A'+n)), 1, mqtt.Token(n+1))
 	}
-	r.succeed(base(c.WSURL()), true)
-	t.Cleanup(func() { r.w.Stop(context.Background()) })
+	next := r.succeed(base(c.WSURL()), true)
 	if got := len(c.ReceivedFrom("dev")); got != 50 {
 		t.Errorf("the old one has delivered %d messages", got)
 	}
 	if old.Status().Reason != "the configuration has changed" {
 		t.Errorf("%+v", old.Status())
 	}
-	r.inState(Online)
+	until(t, "online", func() bool { return next.Status().State == Online })
 	if err := c.WaitSubscribed(within(t), "dev", "a"); err != nil {
 		t.Fatal(err)
 	}
@@ -57,14 +57,14 @@ func TestSucceed(t *testing.T) {
 	if err := c.WaitSubscribed(within(t), "dev", "b"); err != nil {
 		t.Fatal(err)
 	}
-	if st := r.w.Status(); !st.Device || st.Connects != 2 {
+	if st := next.Status(); !st.Device || st.Connects != 2 {
 		t.Errorf("%+v", st)
 	}
 	old.Disconnected(true, 0)
-	if r.w.Status().Device {
+	if next.Status().Device {
 		t.Error("the device has left, and the new one does not know")
 	}
-	r.inState(Idle)
+	until(t, "idle", func() bool { return next.Status().State == Idle })
 	if !old.Offer(mqtt.Message{Topic: "t", Payload: []byte("late"), QoS: 1}, r.dev, 99) {
 		t.Fatal("not taken")
 	}
