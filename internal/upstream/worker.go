@@ -135,12 +135,13 @@ type Worker struct {
 		failure *failure.Failure
 		at      time.Time
 	}
-	upSince  time.Time // when the present session was established
-	outage   outage
-	subs     subscriptions
-	stopping bool
-	farewell string  // why it stops
-	heir     *Worker // that has taken this one's place, see Succeed
+	heldUntil time.Time // until when the attempt under way waits for its turn, at least
+	upSince   time.Time // when the present session was established
+	outage    outage
+	subs      subscriptions
+	stopping  bool
+	farewell  string  // why it stops
+	heir      *Worker // that has taken this one's place, see Succeed
 
 	flow   *flow
 	record *record
@@ -215,7 +216,7 @@ func (w *Worker) Offer(m mqtt.Message, from lane.Source, t mqtt.Token) bool {
 
 // hurry has the next attempt come sooner if Retry, told of something that gives hope, says so.
 func (w *Worker) hurry(tell func(*governor.Retry, time.Time) bool) {
-	w.mu.Lock()
+	w = w.lock()
 	defer w.mu.Unlock()
 	w.resting.Store(false) // once is enough
 	if tell(w.retry, time.Now()) {
