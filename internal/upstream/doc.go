@@ -1,9 +1,9 @@
 // Package upstream keeps each device's own session to its cloud.
 //
 // A Worker stands for one device. It runs one goroutine while there is a reason to have a cloud session, and none
-// otherwise. Each connection attempt goes through the same steps: wait for the backoff (governor.Retry) and for its turn
-// (governor.Governor), sign afresh, dial (package transport), CONNECT, bring the cloud's subscriptions in line with what
-// the device wants, and relay until the connection ends:
+// otherwise. Each connection attempt goes through the same steps: wait for the backoff (governor.Retry) and for its
+// turn (governor.Governor), sign afresh, dial (package transport), CONNECT, bring the cloud's subscriptions in line with
+// what the device wants, and relay until the connection ends:
 //
 //	idle → waiting → signing → dialing → connecting → subscribing → online → draining → idle
 //

@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -258,6 +259,27 @@ func TestLeasesAreForConnectingOnly(t *testing.T) {
 	}
 	if s := g.Stats(); s.Open != 0 || s.Granted != 2 {
 		t.Errorf("dials: %+v", s)
+	}
+}
+
+// A SUBSCRIBE is granted here at once if the cloud's connect limit keeps the device away for long.
+func TestSubscribeWhileHeld(t *testing.T) {
+	c := generic(t)
+	cfg := base(c.WSURL())
+	cfg.Limits.Connects, cfg.Key = credentials.Rate{Count: 1, Per: time.Minute}, "generic/dev"
+	r := start(t, cfg)
+	r.w.Connected(mqtt.Connect{Clean: true})
+	r.inState(Online)
+	r.w.Disconnected(true, 0)
+	r.inState(Idle)
+	r.w.Connected(mqtt.Connect{Clean: true})
+	r.inState(Waiting)
+	if reason := r.w.Status().Reason; !strings.Contains(reason, "limits how often") {
+		t.Errorf("waiting because of %q", reason)
+	}
+	began := time.Now()
+	if code := subscribe(t, r, "x", 1); code != 1 || time.Since(began) > answerWithin/2 {
+		t.Errorf("code %d after %s", code, time.Since(began))
 	}
 }
 

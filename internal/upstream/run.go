@@ -167,6 +167,7 @@ func (w *Worker) sign(now time.Time) (credentials.Login, *failure.Failure) {
 func (w *Worker) onHold(h governor.Hold) {
 	w.mu.Lock()
 	w.setStateLocked(Waiting, h.Reason())
+	w.heldUntil = time.Now().Add(h.For)
 	var calls []func()
 	if h.For > answerWithin {
 		calls = w.subs.giveUpWaiting() // nobody should wait for a SUBACK that long

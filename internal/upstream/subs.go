@@ -138,7 +138,8 @@ func (w *Worker) Subscribe(subs []mqtt.Subscription, tell func(codes []byte)) {
 		s.flush()
 		answer()
 		return
-	case w.cancelTry != nil, w.running.Load() && (w.state == Idle || w.last == nil): // an attempt is under way, or soon
+	case w.cancelTry != nil && time.Until(w.heldUntil) <= answerWithin,
+		w.cancelTry == nil && w.running.Load() && (w.state == Idle || w.last == nil): // an attempt is under way, or soon
 		t.waiting = append(t.waiting, &request{subs: subs, done: done, deadline: time.Now().Add(answerWithin)})
 		w.mu.Unlock()
 	default:

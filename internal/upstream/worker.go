@@ -126,10 +126,11 @@ type Worker struct {
 		failure *failure.Failure
 		at      time.Time
 	}
-	upSince  time.Time // when the present session was established
-	outage   outage
-	subs     subscriptions
-	stopping bool
+	heldUntil time.Time // until when the attempt under way waits for its turn, at least
+	upSince   time.Time // when the present session was established
+	outage    outage
+	subs      subscriptions
+	stopping  bool
 
 	flow   flow
 	record record
