@@ -3,9 +3,10 @@
 //
 // A Governor, one for the process, grants dials. A dial starts when all of these allow it:
 //
-//   - the connect limit of the identity (Tencent: one in 5 s, Alibaba: five in a minute). What counts is CONNECT,
-//     when it is sent. The state belongs to the identity, not to whoever dials, so it survives workers and reloads,
-//     and it is forgotten once it says nothing any more. One attempt of a limited identity is under way at a time.
+//   - the connect limit of the identity (Tencent: one in 5 s, Alibaba: five in a minute). What counts is CONNECT, when
+//     it is answered: then it has arrived. The state belongs to the identity, not to whoever dials, so it survives
+//     workers and reloads, and it is forgotten once it says nothing any more. One attempt of a limited identity is
+//     under way at a time.
 //   - the endpoint's and the process's rate, a token bucket each.
 //   - the endpoint's and the process's dials at once. A handshake that takes longer than Config.SlowAfter is slow: it
 //     makes room for another and counts towards the larger bound Limits.Open only. So an endpoint that accepts

@@ -85,6 +85,28 @@ func TestOnlySentCounts(t *testing.T) {
 	})
 }
 
+// CONNECT may take long to arrive, and it is then that the cloud counts it.
+func TestLateConnect(t *testing.T) {
+	for _, end := range []func(*Lease){(*Lease).Connected, (*Lease).Done} {
+		synctest.Test(t, func(t *testing.T) {
+			g := New(Config{})
+			d := Dial{Endpoint: "one", Identity: "a", Limit: tencent}
+			l := now(t, g, d)
+			l.Sent()
+			pass(3 * time.Second)
+			end(l)
+			pass(5 * time.Second)
+			if granted(g, d) {
+				t.Error("the cloud may have the first since 5 s only")
+			}
+			pass(250 * time.Millisecond)
+			now(t, g, d).Done()
+			pass(time.Hour)
+			g.clean(t)
+		})
+	}
+}
+
 func TestWindowOfSeveral(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := New(Config{})

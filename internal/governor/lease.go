@@ -9,17 +9,20 @@ type Lease struct {
 	id       *identity // nil: no limit
 	// The governor's mutex protects the following fields.
 	open    bool
+	sent    bool
 	slow    bool
 	slowing entry
 }
 
 // Sent says that CONNECT is about to be sent, which is what the cloud counts. A dial that ends without does not count
-// towards the identity's limit.
+// towards the identity's limit. One that was sent counts from the end of the lease: where the link is slow or loses
+// packets it arrives seconds later, and the next one must not follow it too closely there.
 func (l *Lease) Sent() {
 	l.g.mu.Lock()
 	defer l.g.mu.Unlock()
 	if l.open && l.id != nil {
 		l.id.record(time.Now())
+		l.sent = true
 	}
 }
 
@@ -63,6 +66,9 @@ func (g *Governor) endLocked(l *Lease, now time.Time) {
 	l.endpoint.users--
 	g.placeLocked(l.endpoint, now)
 	if l.id != nil {
+		if l.sent {
+			l.id.sent[len(l.id.sent)-1] = now
+		}
 		l.id.busy = false
 		g.advanceLocked(l.id, now)
 		g.restLocked(l.id, now)

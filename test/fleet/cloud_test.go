@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -144,14 +146,27 @@ func (c *cloud) back() {
 	}
 }
 
-// online is how many of its devices are.
+// online is how many of its steady devices are.
 func (c *cloud) online() (n int) {
-	for _, s := range c.Sessions() {
-		if s.Connected {
+	for _, name := range c.names[:steady] {
+		if c.Online(name) {
 			n++
 		}
 	}
 	return n
+}
+
+// vex cuts the connections of the other devices as soon as there are any, until ctx ends. So they try to connect more
+// often than they may.
+func (c *cloud) vex(ctx context.Context) {
+	for err := error(nil); err == nil; {
+		for _, name := range c.names[steady:] {
+			c.Drop(name, cloudsim.CutReset)
+		}
+		err = c.WaitUntil(ctx, func() bool {
+			return slices.ContainsFunc(c.names[steady:], c.Online)
+		})
+	}
 }
 
 // yaml is the cloud, and its devices.

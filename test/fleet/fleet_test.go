@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -21,7 +22,8 @@ import (
 )
 
 const (
-	each = 1000 // devices of each cloud
+	each   = 1000 // devices of each cloud
+	steady = 990  // of them; the others have their connections cut again and again
 	// perSecond is the limit on dials to one cloud that is configured; burst is how many come at once after a quiet time.
 	// All clouds together may be dialled twice as often.
 	perSecond, burst = 50, 10
@@ -37,8 +39,8 @@ const (
 const backWithin = spread + (each-burst)*time.Second/perSecond
 
 // Two thousand devices of two clouds lose their sessions at the same time, as in a power cut at the clouds. When half
-// of them are back it happens again. The clouds count how often they are dialled, and refuse devices that connect too
-// often. In the end all are back in time, with what was published meanwhile.
+// of them are back those lose theirs once more, and then it happens again. The clouds count how often they are dialled,
+// and refuse devices that connect too often. In the end all are back in time, with what was published meanwhile.
 func TestFleetAfterOutage(t *testing.T) {
 	clouds := []*cloud{newCloud(t, cloudsim.Aliyun, each), newCloud(t, cloudsim.Tencent, each)}
 	addr := start(t, clouds)
@@ -53,6 +55,13 @@ func TestFleetAfterOutage(t *testing.T) {
 				ClientID: name, Username: lanUser, Password: lanPassword,
 			}))
 		}
+	}
+	vexed, calm := context.WithCancel(t.Context())
+	var vexing sync.WaitGroup
+	defer vexing.Wait()
+	defer calm()
+	for _, c := range clouds {
+		vexing.Go(func() { c.vex(vexed) })
 	}
 	for round := range 2 {
 		outage := time.Now()
@@ -71,10 +80,16 @@ func TestFleetAfterOutage(t *testing.T) {
 		for _, c := range clouds {
 			c.back()
 		}
-		if round == 0 {
+		for times := range 2 {
 			for _, c := range clouds {
+				if round > 0 {
+					break
+				}
 				until(t, time.Minute, "half are back", func() bool { return c.online() >= each/2 },
 					func() string { return fmt.Sprint(c.online()) })
+				if times == 0 {
+					c.Drop(cloudsim.All, cloudsim.CutReset)
+				}
 			}
 		}
 	}
@@ -96,7 +111,7 @@ func TestFleetAfterOutage(t *testing.T) {
 func allBack(t *testing.T, clouds []*cloud, since time.Time) {
 	t.Helper()
 	for _, c := range clouds {
-		until(t, 3*time.Minute, "all are online", func() bool { return c.online() == each },
+		until(t, 3*time.Minute, "all are online", func() bool { return c.online() == steady },
 			func() string { return fmt.Sprintf("%d of %s after %s", c.online(), c.provider, time.Since(since)) })
 	}
 }

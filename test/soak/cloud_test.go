@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -29,6 +30,7 @@ type cloud struct {
 	mu   sync.Mutex // protects the following fields
 	got  map[string]*order
 	sent map[string]int
+	held [][2]time.Time // when CONNACKs were held back
 }
 
 const (
@@ -169,4 +171,25 @@ func (c *cloud) publish(ctx context.Context, dice dice) error {
 		}
 	}
 	return nil
+}
+
+// hold notes that CONNACKs are held back.
+func (c *cloud) hold(on bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now := time.Now(); on {
+		c.held = append(c.held, [2]time.Time{now, now.Add(time.Hour)})
+	} else {
+		c.held[len(c.held)-1][1] = now
+	}
+}
+
+// blameless says whether a violation may be the cloud's own doing: it counts a login that it holds back when it goes
+// on, even if that was given up long ago.
+func (c *cloud) blameless(v cloudsim.Violation) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return v.Rule == cloudsim.RuleConnectRate && slices.ContainsFunc(c.held, func(h [2]time.Time) bool {
+		return v.Time.After(h[0]) && v.Time.Before(h[1].Add(aliyunPer))
+	})
 }

@@ -66,8 +66,9 @@ var faults = []fault{
 			if on {
 				code = []byte{3, 5}[dice.IntN(2)]
 			}
-			c.RefuseLogins(name, code)
-			c.Drop(name, cloudsim.CutReset)
+			if c.RefuseLogins(name, code); on {
+				c.Drop(name, cloudsim.CutReset)
+			}
 		})
 		return nil
 	}},
@@ -99,6 +100,7 @@ var faults = []fault{
 	{name: "stalled CONNACK", happen: func(ctx context.Context, c *cloud, dice dice) error {
 		device := c.some(dice)
 		during(ctx, dice, func(on bool) {
+			c.hold(on)
 			c.StallConnack(device, on)
 			if on {
 				c.Drop(device, cloudsim.CutReset)
