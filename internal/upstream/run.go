@@ -219,7 +219,10 @@ func (w *Worker) endedLocked(f *failure.Failure, end governor.End) {
 		f = failure.New(failure.KickWar, failure.StageOnline, errors.New(says), "")
 	}
 	w.outage.failed(f, w.logFailureLocked(f))
-	w.last = f
+	w.last, w.latest, w.latestAt = f, f, now
+	if w.cfg.Failed != nil {
+		w.cfg.Failed(f)
+	}
 }
 
 // logEvery is how often a failure that stays the same is logged.
