@@ -156,6 +156,8 @@ type DeviceSummary struct {
 	Reason string    `json:"reason"`
 	// Connected says whether it is connected on the LAN.
 	Connected bool `json:"connected"`
+	// OfflineSince is since when it should have a session and has none, because of failures.
+	OfflineSince *time.Time `json:"offline_since,omitempty"`
 	// Failure is what keeps it offline now.
 	Failure       *FailureSummary `json:"failure,omitempty"`
 	NextAttemptAt *time.Time      `json:"next_attempt_at,omitempty"`
@@ -221,6 +223,8 @@ type Change struct {
 	Reason string    `json:"reason"`
 	// Seconds is how long that lasted, or has lasted so far.
 	Seconds float64 `json:"duration_seconds"`
+	// Times is how many attempts in a row have failed for this reason; the entry stands for all of them.
+	Times int `json:"times,omitempty"`
 }
 
 // Ledger is all that is known of one direction, beyond Flow.

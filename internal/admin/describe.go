@@ -30,7 +30,8 @@ func summary(d *bridge.DeviceSummary, r rates) DeviceSummary {
 	s := DeviceSummary{
 		Name: d.Name, Cloud: d.Cloud, Guest: d.Guest, State: string(d.Session.State), Since: d.Session.Since,
 		Reason: d.Session.Reason, Connected: d.Local.Connected, NextAttemptAt: stamp(d.Session.Retry),
-		Up: flow(&d.Up, r[lane.Up]), Down: flow(&d.Down, r[lane.Down]),
+		OfflineSince: stamp(d.Session.Offline),
+		Up:           flow(&d.Up, r[lane.Up]), Down: flow(&d.Down, r[lane.Down]),
 	}
 	if f := offline(&d.Session); f != nil {
 		info := f.Info()
@@ -109,7 +110,7 @@ func timeline(line []upstream.Change, now time.Time) []Change {
 		if i+1 < len(line) {
 			until = line[i+1].At
 		}
-		all[i] = Change{At: c.At, State: string(c.State), Reason: c.Reason, Seconds: seconds(max(0, until.Sub(c.At)))}
+		all[i] = Change{At: c.At, State: string(c.State), Reason: c.Reason, Times: c.Times, Seconds: seconds(max(0, until.Sub(c.At)))}
 	}
 	return all
 }

@@ -155,10 +155,11 @@ func still(d DeviceSummary) DeviceSummary {
 // same says whether nothing has changed since a still one.
 func same(old, d *DeviceSummary) bool {
 	now := still(*d)
-	if !equal(old.Failure, now.Failure) || !equal(old.NextAttemptAt, now.NextAttemptAt) {
+	if !equal(old.Failure, now.Failure) || !equal(old.NextAttemptAt, now.NextAttemptAt) ||
+		!equal(old.OfflineSince, now.OfflineSince) {
 		return false
 	}
-	now.Failure, now.NextAttemptAt = old.Failure, old.NextAttemptAt
+	now.Failure, now.NextAttemptAt, now.OfflineSince = old.Failure, old.NextAttemptAt, old.OfflineSince
 	return *old == now
 }
 

@@ -175,7 +175,7 @@ func (c *clouds) expiry() (clouds map[string]time.Time, clients []CertificateSta
 		clients = append(clients, CertificateStatus{File: files.CertFile, Expires: pair.Expires()})
 	}
 	slices.SortFunc(clients, func(x, y CertificateStatus) int { return strings.Compare(x.File, y.File) })
-	return clouds, clients
+	return clouds, slices.CompactFunc(clients, func(x, y CertificateStatus) bool { return x.File == y.File })
 }
 
 // tally counts failures. There are as many of its keys as there are clouds and kinds.

@@ -24,6 +24,8 @@ type Summary struct {
 	// Latest is the last failure whatever has come after it, nil if there was none, and LatestAt when it happened.
 	Latest   *failure.Failure
 	LatestAt time.Time
+	// Offline is since when a session has been wanted and not been there because of failures, zero if that is not so.
+	Offline time.Time
 	// Retry is when the next attempt is due, zero unless the worker waits after a failure.
 	Retry time.Time
 	// Connects counts sessions that were established.
@@ -79,7 +81,7 @@ func (w *Worker) summaryLocked() Summary {
 	s := Summary{
 		State: w.state, Since: w.since, Reason: w.reason, Device: w.present, Failures: w.retry.Failures(), Last: w.last,
 		Latest: w.latest, LatestAt: w.latestAt, Connects: w.count.connects.Load(), Lowered: w.count.lowered.Load(),
-		Stripped: w.count.stripped.Load(), LateRefusals: w.count.refused.Load(),
+		Stripped: w.count.stripped.Load(), LateRefusals: w.count.refused.Load(), Offline: w.outage.since,
 	}
 	if now := time.Now(); w.state == Waiting && w.cancelTry == nil {
 		if delay, _ := w.retry.Next(now); delay > 0 {
@@ -125,6 +127,7 @@ func (t *subscriptions) list() []Subscription {
 	}
 	for f, g := range t.granted {
 		s := entry(f)
+		s.QoS = max(s.QoS, g.asked)
 		switch {
 		case g.leaving:
 			s.Verdict = VerdictLeaving
