@@ -51,6 +51,10 @@ func TestOverview(t *testing.T) {
 	if s := r.bridge.Summaries()[0]; s.UpBegan.Accepted != 1 || s.Up.Accepted != 1 {
 		t.Errorf("%+v", s)
 	}
+	r.reload(strings.Replace(yaml, "always\n", "always\n    queue: {max_messages: 7}\n", 1))
+	if s := r.bridge.Summaries()[0]; s.UpBegan.Accepted != 1 || r.status("dev").Queue.MaxMessages != 7 {
+		t.Errorf("changed: %+v", s)
+	}
 	r.stop()
 	if o := r.bridge.Overview(); o.Serving || !o.Stopping {
 		t.Errorf("stopped: %+v", o)

@@ -40,11 +40,13 @@ func newStatus(o *options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status [DEVICE]",
 		Short: "Show how the running bridge and its devices are",
-		Long: `status asks the bridge that is running how it is: the fleet at a glance, what keeps devices offline and what to do,
-and a table of the devices. With a device it tells why that device is how it is.
+		Long: `status asks the bridge that is running how it is: the fleet at a glance, what keeps devices
+offline and what to do, and a table of the devices. With a device it tells why that device is
+how it is.
 
-Which bridge is meant follows from the state_dir in the configuration file; then no token is needed, but the user has to
-be the one that bridged runs as, or root. --url asks another machine, with the token in --token-file.`,
+Which bridge is meant follows from the state_dir in the configuration file; then no token is
+needed, but the user has to be the one that bridged runs as, or root. --url asks another
+machine, with the token in --token-file.`,
 		Example: `  bridged status
   bridged status boiler-1
   bridged status --failing --sort state
@@ -78,7 +80,8 @@ be the one that bridged runs as, or root. --url asks another machine, with the t
 	flags.StringSliceVar(&f.clouds, "cloud", nil, "only devices of these `clouds`")
 	flags.StringVar(&f.search, "search", "", "only devices whose name, cloud, reason or failure has this `text`")
 	flags.BoolVar(&f.failing, "failing", false, "only devices that a failure keeps offline")
-	flags.StringVar(&f.sort, "sort", "", "sort by `what`: "+strings.Join(admin.Orders(), ", ")+`; with "-" before it downwards`)
+	flags.StringVar(&f.sort, "sort", "",
+		"sort by `what`: "+strings.Join(admin.Orders(), ", ")+`; with "-" before it downwards`)
 	flags.BoolVar(&f.watch, "watch", false, "look again every two seconds")
 	flags.BoolVar(&f.asJSON, "json", false, "print JSON, as the API gives it")
 	flags.StringVar(&f.url, "url", "", "ask the bridge at this `URL` instead of the one on this machine")

@@ -14,7 +14,8 @@ func TestAdmin(t *testing.T) {
 		"other":     {"admin: {listen: 127.1.2.3:1}", Admin{Listen: "127.1.2.3:1"}},
 		"mapped":    {"admin: {listen: '[::ffff:127.0.0.1]:1'}", Admin{Listen: "[::ffff:127.0.0.1]:1"}},
 		"elsewhere": {"admin: {listen: ':1', token: 0123456789abcdef}", Admin{Listen: ":1", Token: "0123456789abcdef"}},
-		"token":     {"admin: {token: 0123456789abcdef}", Admin{Listen: "127.0.0.1:9883", Optional: true, Token: "0123456789abcdef"}},
+		"token": {"admin: {token: 0123456789abcdef}",
+			Admin{Listen: "127.0.0.1:9883", Optional: true, Token: "0123456789abcdef"}},
 		"all": {"admin: {listen: '127.0.0.1:1', device_metrics: 7, pprof: true}",
 			Admin{Listen: "127.0.0.1:1", DeviceMetrics: 7, PProf: true}},
 	} {

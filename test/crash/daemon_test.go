@@ -58,7 +58,8 @@ func newSite(tb testing.TB, s settings) *site {
 		st.program = bridged
 	}
 	var y strings.Builder
-	fmt.Fprintf(&y, "listen: [{url: 'tcp://%s'}]\nadmin: {listen: ''}\nstate_dir: %s\nqueue: %s\n%s\n", st.addr, st.state, s.queue, s.more)
+	y.WriteString("admin: {listen: ''}\n")
+	fmt.Fprintf(&y, "listen: [{url: 'tcp://%s'}]\nstate_dir: %s\nqueue: %s\n%s\n", st.addr, st.state, s.queue, s.more)
 	fmt.Fprintf(&y, "clouds:\n  sim: {provider: generic, url: %q}\n", s.cloud)
 	if s.well != "" {
 		fmt.Fprintf(&y, "  well: {provider: generic, url: %q}\n", s.well)
