@@ -440,7 +440,7 @@ func TestKey(t *testing.T) {
 		credentials.Aliyun{ProductKey: "p", DeviceName: "d"}, credentials.Aliyun{ProductKey: "p", DeviceName: "e"},
 		credentials.Tencent{ProductID: "p", DeviceName: "d"}, credentials.Tencent{ProductID: "q", DeviceName: "d"},
 	} {
-		k := key(&config.Device{Name: "local", Cloud: cloud, Identity: id})
+		k := ConnectKey(&config.Device{Name: "local", Cloud: cloud, Identity: id})
 		if seen[k] || strings.Contains(k, "local") {
 			t.Errorf("%+v: %q", id, k)
 		}

@@ -93,7 +93,7 @@ func (r *resolver) passThroughKeys(d *device) {
 				"remove it: the cloud checks what the devices present; allow_from limits their addresses")
 		}
 	}
-	for _, m := range []*mark{&k.DeviceName.mark, &k.Subscribe.mark, &k.Topics.mark} {
+	for _, m := range []*mark{&k.DeviceName.mark, &k.Subscribe.mark, &k.DoctorTopic.mark, &k.Topics.mark} {
 		if m.given && !m.bad {
 			r.fault(m.place, "is not for an entry that stands for many devices", "remove it: they use their cloud's words")
 		}

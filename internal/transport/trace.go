@@ -19,6 +19,8 @@ type Trace struct {
 	Steps []Step
 	// Proxy is the proxy's address as a URL without credentials, empty if there is none. ProxyReply is what it said.
 	Proxy, ProxyReply string
+	// ProxyVariable is the environment variable that names the proxy, empty if the configuration does.
+	ProxyVariable string
 	// Names has what DNS said. In Tries are the addresses that were tried, in the order in which they ended.
 	Names []netip.Addr
 	Tries []Try
