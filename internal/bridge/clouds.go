@@ -61,7 +61,7 @@ func (c *clouds) of(cfg *config.Cloud) (*cloud, error) {
 			return made, nil
 		}
 	}
-	dialer, err := NewDialer(cfg, c.clock, c.log)
+	dialer, err := transport.New(DialOptions(cfg, c.clock, c.log))
 	if err != nil {
 		return nil, fmt.Errorf("cloud %s: %w", cfg.Name, err)
 	}
@@ -70,10 +70,10 @@ func (c *clouds) of(cfg *config.Cloud) (*cloud, error) {
 	return made, nil
 }
 
-// NewDialer returns what connects to a cloud as it is configured. The clock learns from what is heard on the way.
-func NewDialer(cfg *config.Cloud, c *clock.Clock, log *zap.Logger) (*transport.Dialer, error) {
+// DialOptions is how to connect to a cloud as it is configured. The clock learns from what is heard on the way.
+func DialOptions(cfg *config.Cloud, c *clock.Clock, log *zap.Logger) transport.Options {
 	log = log.With(zap.String("cloud", cfg.Name))
-	return transport.New(transport.Options{
+	return transport.Options{
 		Proxy: cfg.Proxy,
 		TLS: transport.TLS{
 			CAFile: cfg.TLS.CAFile, CAOnly: cfg.TLS.CAOnly, ServerName: cfg.TLS.ServerName, MinVersion: cfg.TLS.MinVersion,
@@ -83,7 +83,7 @@ func NewDialer(cfg *config.Cloud, c *clock.Clock, log *zap.Logger) (*transport.D
 		Clock:      c.VerifyNow,
 		VerifyTime: c.VerifyTime,
 		OnDate:     func(d transport.Date) { observe(c, d, log) },
-	})
+	}
 }
 
 // trustOf is a sum of what is in a cloud's ca_file.

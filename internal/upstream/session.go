@@ -19,6 +19,7 @@ import (
 )
 
 const (
+	connackTimeout = 15 * time.Second
 	// maxIDs bounds packet identifiers in use. spareIDs are for SUBSCRIBEs and for what another process may have left.
 	maxIDs   = 30000
 	spareIDs = 1000
@@ -111,7 +112,7 @@ func (s *session) connect(login credentials.Login, lease *governor.Lease) *failu
 	lease.Sent()
 	s.append(func(b []byte) []byte { return wire.AppendPacket(b, p) })
 	s.flush()
-	present, refused, f := s.rd.Connack(s.ws, s.nc)
+	present, refused, f := s.rd.Connack(s.ws, s.nc, connackTimeout)
 	if f != nil {
 		if s.ending.Load() && !refused && f.Kind != failure.NoConnack {
 			return nil

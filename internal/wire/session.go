@@ -15,9 +15,6 @@ import (
 	"bridged/internal/transport"
 )
 
-// ConnackTimeout is how long the cloud may take to answer CONNECT.
-const ConnackTimeout = 15 * time.Second
-
 // Connect is the CONNECT that logs in, without a will.
 func Connect(login credentials.Login, keepalive time.Duration, clean bool) *packets.ConnectPacket {
 	p := packets.NewControlPacket(packets.Connect).(*packets.ConnectPacket)
@@ -30,9 +27,12 @@ func Connect(login credentials.Login, keepalive time.Duration, clean bool) *pack
 	return p
 }
 
-// Connack reads the answer to CONNECT. refused says that there was one, and that it was a refusal.
-func (r *Reader) Connack(ws *websocket.Conn, nc *netconn.Conn) (present, refused bool, f *failure.Failure) {
-	_ = nc.SetReadDeadline(time.Now().Add(ConnackTimeout)) // fails only on a closed connection, as reading will
+// Connack reads the answer to CONNECT, which may take so long. refused says that there was one, and that it was a
+// refusal. The connection has a read deadline afterwards.
+func (r *Reader) Connack(ws *websocket.Conn, nc *netconn.Conn, within time.Duration) (
+	present, refused bool, f *failure.Failure,
+) {
+	_ = nc.SetReadDeadline(time.Now().Add(within)) // fails only on a closed connection, as reading will
 	p, err := r.Next()
 	if err != nil {
 		f := transport.ReadFailure(failure.StageConnect, err, ws, nc)
