@@ -23,10 +23,10 @@ func (w *walk) reach(ctx context.Context) *session {
 	if err != nil {
 		f := asFailure(err)
 		stage := stages[f.Stage]
-		if len(tr.Steps) == 0 { // settings were in the way
-			if f.Kind == failure.ProxyConfig {
-				stage = Proxy
-			}
+		if f.Kind == failure.ProxyConfig {
+			stage = Proxy
+		}
+		if n := len(tr.Steps); n == 0 || tr.Steps[n-1].Failure == nil { // it came before a stage
 			w.add(Step{Stage: stage, Status: Failed, Summary: f.Error()})
 		}
 		w.fail(stage, f)

@@ -111,21 +111,21 @@ func (s *session) id() uint16 {
 
 // talk goes through the stages of MQTT.
 func (w *walk) talk(ctx context.Context, s *session, lease *governor.Lease) {
-	if !w.step(Connect, func(st *Step) *failure.Failure { return w.connect(st, s, lease) }) {
+	if !w.step(ctx, Connect, func(st *Step) *failure.Failure { return w.connect(st, s, lease) }) {
 		return
 	}
 	if len(w.dev.Subscribe) == 0 {
 		w.skip(Subscribe, "no filters are configured with subscribe: those that the device asks for are not known here")
-	} else if !w.step(Subscribe, func(st *Step) *failure.Failure { return w.subscribe(st, s) }) &&
+	} else if !w.step(ctx, Subscribe, func(st *Step) *failure.Failure { return w.subscribe(st, s) }) &&
 		w.failure.Kind != failure.SubackRefused {
 		return
 	}
 	if w.dev.DoctorTopic == "" {
 		w.skip(Publish, "no doctor_topic is configured to publish to")
-	} else if !w.step(Publish, func(st *Step) *failure.Failure { return w.publish(st, s) }) {
+	} else if !w.step(ctx, Publish, func(st *Step) *failure.Failure { return w.publish(st, s) }) {
 		return
 	}
-	w.step(Goodbye, func(st *Step) *failure.Failure { return w.goodbye(ctx, st, s) })
+	w.step(ctx, Goodbye, func(st *Step) *failure.Failure { return w.goodbye(ctx, st, s) })
 }
 
 func (w *walk) connect(st *Step, s *session, lease *governor.Lease) *failure.Failure {

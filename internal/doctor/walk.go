@@ -37,15 +37,14 @@ func newWalk(d *Doctor, dev *config.Device, tell func(Step)) *walk {
 
 // run goes through the stages until one of them fails.
 func (w *walk) run(ctx context.Context) {
-	if !w.step(Configuration, w.configuration) {
+	ask := func(s *Step) *failure.Failure { return w.daemon(ctx, s) }
+	if !w.step(ctx, Configuration, w.configuration) || !w.step(ctx, Secrets, w.secrets) ||
+		!w.step(ctx, Clock, w.clock) || !w.step(ctx, Daemon, ask) {
 		return
 	}
-	w.step(Secrets, w.secrets)
-	w.step(Clock, w.clock)
-	w.step(Daemon, func(s *Step) *failure.Failure { return w.daemon(ctx, s) })
 	lease, err := w.d.governor.Wait(ctx, w.dial())
-	if err != nil {
-		w.fail(Configuration, failure.New(failure.Cancelled, failure.StageConfig, err, ""))
+	if err != nil { // it is ctx's
+		w.step(ctx, Connect, nil)
 		return
 	}
 	defer lease.Done()
@@ -72,11 +71,17 @@ func (w *walk) dial() governor.Dial {
 }
 
 // step goes through a stage and reports it. It returns whether the stage did not fail.
-func (w *walk) step(stage Stage, run func(*Step) *failure.Failure) bool {
+func (w *walk) step(ctx context.Context, stage Stage, run func(*Step) *failure.Failure) bool {
 	s := Step{Stage: stage, Status: OK}
 	began := time.Now()
-	f := run(&s)
+	var f *failure.Failure
+	if ctx.Err() == nil {
+		f = run(&s)
+	}
 	s.Seconds = time.Since(began).Seconds()
+	if err := ctx.Err(); err != nil { // whatever it looked like to the stage
+		f = failure.New(failure.Cancelled, failure.StageOnline, err, "")
+	}
 	if f != nil {
 		s.Status, s.Summary = Failed, f.Error()
 		w.fail(stage, f)
