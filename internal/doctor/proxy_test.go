@@ -67,6 +67,32 @@ func tinyproxy(t *testing.T, lines ...string) (addr string) {
 	}
 }
 
+// mailServer greets whoever connects, as no proxy does.
+func mailServer(t *testing.T) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Write([]byte("220 mail.plant ESMTP\r\n"))
+			_, _ = c.Read(make([]byte, 4096)) // what is asked for does not matter
+			_ = c.Close()
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close() // ends the loop
+		wg.Wait()
+	})
+	return l.Addr().String()
+}
+
 // by is the lab's cloud section with a proxy; yaml has "none".
 func by(yaml, proxy string) string { return strings.Replace(yaml, "proxy: none", "proxy: "+proxy, 1) }
 
@@ -90,8 +116,7 @@ func TestProxies(t *testing.T) {
 	newRig(t, cloud, by(yaml, "http://"+freeAddress(t))).fails(short, failure.ProxyUnreachable, TCP)
 	newRig(t, cloud, by(yaml, strings.Replace(open, "http:", "socks5:", 1))).fails(short, failure.ProxyNoAnswer, Proxy)
 	newRig(t, cloud, by(yaml, strings.Replace(open, "http:", "https:", 1))).examineProxyTLS()
-	newRig(t, cloud, by(yaml, "socks5://"+strings.Trim(cloud.WSURL(), "ws:/"))).
-		fails(short, failure.ProxyProtocol, Proxy)
+	newRig(t, cloud, by(yaml, "http://"+mailServer(t))).fails(short, failure.ProxyProtocol, Proxy)
 }
 
 // examineProxyTLS expects that the proxy does not speak TLS. What it does instead is its own choice.
