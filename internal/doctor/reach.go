@@ -86,12 +86,15 @@ func (w *walk) tcp(s *Step, tr *transport.Trace) {
 	if tr.Proxy != "" {
 		s.Summary += ", the proxy"
 	}
+	if len(tr.Tries) == 1 { // the summary says it
+		return
+	}
 	for _, t := range tr.Tries {
+		how := "connected"
 		if t.Err != nil {
-			note(s, false, "%s, after %s: %s", t.Address, brief(t.End.Sub(t.Begin)), failure.Clean(t.Err.Error()))
-		} else if len(tr.Tries) > 1 {
-			note(s, false, "%s, after %s: connected", t.Address, brief(t.End.Sub(t.Begin)))
+			how = failure.Clean(t.Err.Error())
 		}
+		note(s, false, "%s, after %s: %s", t.Address, brief(t.End.Sub(t.Begin)), how)
 	}
 }
 
