@@ -171,10 +171,16 @@ func giveTo(path, dir string) error {
 	if err != nil {
 		return err
 	}
+	uid, gid := owner(info)
+	return os.Chown(path, uid, gid) // -1 changes nothing
+}
+
+// owner is user and group, -1 if they are not known.
+func owner(info fs.FileInfo) (uid, gid int) {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		return os.Chown(path, int(st.Uid), int(st.Gid))
+		return int(st.Uid), int(st.Gid)
 	}
-	return nil
+	return -1, -1
 }
 
 // WriteSecret writes a new file that only its owner may read, and syncs it. The error is an fs.ErrExist if there is one.

@@ -55,7 +55,7 @@ type Try struct {
 // TLSTrace is what came of a TLS handshake. If the cloud's certificate was refused, only the chain is there.
 type TLSTrace struct {
 	Version, Cipher string // as they are usually written
-	ServerName      string
+	ServerName      string // that was expected
 	Resumed         bool
 	// Chain is what the server showed, its own certificate first.
 	Chain []Certificate
@@ -82,7 +82,7 @@ func (c Certificate) DaysLeft(now time.Time) int {
 
 func (t *TLSTrace) fill(s *tls.ConnectionState) {
 	t.Version, t.Cipher = tls.VersionName(s.Version), tls.CipherSuiteName(s.CipherSuite)
-	t.ServerName, t.Resumed = s.ServerName, s.DidResume
+	t.Resumed = s.DidResume
 	t.chain(s.PeerCertificates)
 }
 
