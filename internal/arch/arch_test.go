@@ -67,6 +67,12 @@ var forbidden = map[string][]string{
 		"internal/broker", "internal/upstream", "internal/lane", "internal/bridge", "internal/config", "internal/governor",
 		"internal/clock", "internal/mqtt",
 	},
+	"internal/wire": {
+		"internal/broker", "internal/upstream", "internal/lane", "internal/bridge", "internal/config", "internal/governor",
+		"internal/clock", "internal/mqtt",
+	},
+	"internal/doctor": {"internal/cloudsim", "internal/cli"},
+	"internal/enroll": {"internal/broker", "internal/upstream", "internal/lane", "internal/bridge"},
 	"internal/topicmap": {
 		"internal/broker", "internal/upstream", "internal/lane", "internal/bridge", "internal/config",
 	},
