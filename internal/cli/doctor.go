@@ -24,9 +24,9 @@ configuration, files of secrets, the clock, DNS, TCP, the proxy, TLS, the WebSoc
 subscriptions that are configured, a message to the device's doctor_topic if it has one, and the goodbye. The first
 failure is explained, with its likely causes and the next step.
 
-A cloud allows one connection per device. If a bridged runs that has this device's session, doctor stops before the login,
-which would end that session, unless --take-over is given. What the cloud keeps for the device, its subscriptions and
-messages, stays there: doctor acknowledges nothing, and publishes nothing but to doctor_topic.
+A cloud allows one connection per device. If a bridged runs that has this device's session, doctor stops before the
+login, which would end that session, unless --take-over is given. What the cloud keeps for the device, its subscriptions
+and messages, stays there: doctor acknowledges nothing, and publishes nothing but to doctor_topic.
 
 It exits with 1 if the device does not get through. docs/troubleshooting.md lists all that can go wrong.`,
 		Example: `  bridged doctor boiler-1

@@ -25,8 +25,8 @@ func newGenerateLogin() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "generate-login",
 		Short: "Make up a password for a device to log in with on the LAN",
-		Long: `generate-login makes up a password that a device logs in with on the LAN. It prints the password, for the device, and
-its bcrypt hash as YAML, to be pasted below the device in the configuration.
+		Long: `generate-login makes up a password that a device logs in with on the LAN. It prints the password, for
+the device, and its bcrypt hash as YAML, to be pasted below the device in the configuration.
 
 With --file it writes the password into a file that only its owner may read, instead of printing it, and the YAML
 refers to that file. A file that exists is not changed.

@@ -22,15 +22,15 @@ func newImport(o *options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import FILE",
 		Short: "Make device files out of a list that a vendor's console exports",
-		Long: `import reads a CSV file as the vendors' consoles export it: a line with the columns' names, DeviceName, DeviceSecret and
-ProductKey (Alibaba) or DeviceName, Psk and ProductId (Tencent), and a line for each device. It prints what it would make
-of that, and writes nothing.
+		Long: `import reads a CSV file as the vendors' consoles export it: a line with the columns' names,
+DeviceName, DeviceSecret and ProductKey (Alibaba) or DeviceName, Psk and ProductId (Tencent), and a line for each
+device. It prints what it would make of that, and writes nothing.
 
-With --write it makes DIR/devices.d/NAME.yaml for each device, and files below DIR/secrets that only their owner may read
-for its secrets. All files are written or none. Files that exist are not overwritten without --force.
+With --write it makes DIR/devices.d/NAME.yaml for each device, and files below DIR/secrets that only their owner may
+read for its secrets. All files are written or none. Files that exist are not overwritten without --force.
 
-A configuration uses the devices by device_files: [devices.d/*.yaml]. Each needs a login for the LAN, at the device or in
-the configuration's defaults; "bridged generate-login" makes one.`,
+A configuration uses the devices by device_files: [devices.d/*.yaml]. Each needs a login for the LAN, at the device or
+in the configuration's defaults; "bridged generate-login" makes one.`,
 		Example: `  bridged import fleet.csv
   bridged import fleet.csv --cloud shanghai
   bridged import fleet.csv --write /etc/bridged

@@ -73,8 +73,8 @@ func badEntry(k *deviceKeys) *entryFlaw {
 		return &entryFlaw{k.Name.place, *f}
 	}
 	if strings.HasPrefix(k.Name.value, ".") {
-		return &entryFlaw{k.Name.place, flaw{quote(k.Name.value) + " cannot be the name of a file", "write a name without a dot " +
-			"at its beginning, and the cloud's name for the device in the column device_name"}}
+		return &entryFlaw{k.Name.place, flaw{quote(k.Name.value) + " cannot be the name of a file",
+			"write a name without a dot at its beginning, and the cloud's name for the device in the column device_name"}}
 	}
 	if (k.ProductKey.given || k.ProductID.given) && !k.DeviceSecret.given {
 		return &entryFlaw{k.sub("DeviceSecret"), flaw{"is empty", "copy it from the cloud's console"}}

@@ -24,7 +24,8 @@ func readList(t *testing.T, mode os.FileMode, data string) (string, []Entry, []P
 }
 
 func TestReadList(t *testing.T) {
-	_, got, warnings, err := readList(t, 0o600, "\ufeffDeviceName,DeviceSecret,ProductKey,name\nd1,s1,pk,\nd2,s2,pk,hall-2\n")
+	_, got, warnings, err := readList(t, 0o600,
+		"\ufeffDeviceName,DeviceSecret,ProductKey,name\nd1,s1,pk,\nd2,s2,pk,hall-2\n")
 	want := []Entry{
 		{Line: 2, Name: "d1", DeviceName: "d1", DeviceSecret: "s1", ProductKey: "pk"},
 		{Line: 3, Name: "hall-2", DeviceName: "d2", DeviceSecret: "s2", ProductKey: "pk"},
@@ -32,8 +33,9 @@ func TestReadList(t *testing.T) {
 	if err != nil || len(warnings) > 0 || !cmp.Equal(got, want) {
 		t.Errorf("%+v, %v, %v", got, warnings, err)
 	}
-	_, got, _, err = readList(t, 0o600, "name;cloud;client_id;username;password;login_client_id;login_username;login_password;"+
-		"login_password_hash;allow_from\na;lab;ca;ua;pa;lc;lu;lp;lh;10.0.0.1 10.0.0.2\n")
+	_, got, _, err = readList(t, 0o600,
+		"name;cloud;client_id;username;password;login_client_id;login_username;login_password;login_password_hash;allow_from\n"+
+			"a;lab;ca;ua;pa;lc;lu;lp;lh;10.0.0.1 10.0.0.2\n")
 	want = []Entry{{
 		Line: 2, Name: "a", Cloud: "lab", ClientID: "ca", Username: "ua", Password: "pa", LoginClientID: "lc",
 		LoginUsername: "lu", LoginPassword: "lp", LoginPasswordHash: "lh", AllowFrom: []string{"10.0.0.1", "10.0.0.2"},

@@ -43,7 +43,9 @@ func TestDeviceOf(t *testing.T) {
 	go func() { ended <- srv.Serve(l) }()
 	t.Cleanup(func() {
 		_ = srv.Close() // only a test's
-		<-ended
+		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
 	})
 	want := &Device{Name: "hall:b&c", State: "online", Reason: "r"}
 	if got, err := DeviceOf(context.Background(), dir, "hall:b&c"); err != nil || !cmp.Equal(got, want) {

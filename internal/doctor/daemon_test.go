@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -32,7 +33,9 @@ func daemon(t *testing.T, dir string, answer http.HandlerFunc) {
 	go func() { ended <- srv.Serve(l) }()
 	t.Cleanup(func() {
 		_ = srv.Close() // only a test's
-		<-ended
+		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
 	})
 }
 
@@ -86,8 +89,10 @@ func TestDaemon(t *testing.T) {
 
 // TakeOver ends the session that a real bridge has, and the bridge has it again soon.
 func TestTakeOver(t *testing.T) {
-	r := newRig(t, sim(t, nil), "listen: [{url: 'tcp://127.0.0.1:0'}]\ndefaults: {upstream: always, session: persistent}\n"+
-		lab("$WS", "", ""))
+	r := newRig(t, sim(t, nil), lab("$WS", "", "")+`
+listen: [{url: "tcp://127.0.0.1:0"}]
+defaults: {upstream: always, session: persistent}
+`)
 	b, err := bridge.New(r.cfg, zap.NewNop(), bridge.Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -107,7 +107,8 @@ func TestVendors(t *testing.T) {
 clouds:
   c: {provider: aliyun, url: "$WSS", product_key: pk, proxy: none, tls: {ca_file: $CA}}
 devices:
-  - {name: d, device_secret: {file: secret}, login: {anonymous: true, client_id: d}, doctor_topic: "/${product_key}/d/user/x",
+  - {name: d, device_secret: {file: secret}, login: {anonymous: true, client_id: d},
+     doctor_topic: "/${product_key}/d/user/x",
      subscribe: [{filter: 1}, {filter: 2}, {filter: 3}, {filter: 4}, {filter: 5}, {filter: 6}, {filter: 7}, {filter: 8},
        {filter: 9}]}
 `,
@@ -146,7 +147,7 @@ func TestExamineAll(t *testing.T) {
 	cloud := sim(t, nil)
 	yaml := lab("$WS", "", "")
 	for _, name := range []string{"b", "c", "d"} {
-		yaml += "  - {name: " + name + ", cloud: lab, username: u, password: wrong, login: {anonymous: true, client_id: " + name + "}}\n"
+		yaml += "  - {name: " + name + ", cloud: lab, username: u, password: wrong, login: {password: p}}\n"
 	}
 	yaml += "limits: {dials_at_once: 2}\n"
 	r := newRig(t, cloud, yaml)

@@ -15,7 +15,8 @@ import (
 	"bridged/internal/upstream"
 )
 
-// secrets looks at where the device's secrets are kept. They were read, and their modes checked, with the configuration.
+// secrets looks at where the device's secrets are kept. They were read, and their modes checked, with the
+// configuration.
 func (w *walk) secrets(s *Step) *failure.Failure {
 	sources := w.dev.Secrets
 	if len(sources) == 0 {

@@ -35,8 +35,8 @@ func tinyproxy(t *testing.T, lines ...string) (addr string) {
 	}
 	addr = freeAddress(t)
 	conf := filepath.Join(t.TempDir(), "tinyproxy.conf")
-	text := fmt.Sprintf("Listen 127.0.0.1\nPort %s\nTimeout 30\nMaxClients 20\n%s\n", addr[strings.LastIndex(addr, ":")+1:],
-		strings.Join(lines, "\n"))
+	_, port, _ := strings.Cut(addr, ":")
+	text := fmt.Sprintf("Listen 127.0.0.1\nPort %s\nTimeout 30\nMaxClients 20\n%s\n", port, strings.Join(lines, "\n"))
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -101,13 +101,15 @@ func TestProxies(t *testing.T) {
 	yaml := lab("$WSS", trusted, "")
 	open := "http://" + tinyproxy(t)
 	report := newRig(t, cloud, by(yaml, open)).passes(Options{})
-	if report.Proxy != open || report.ProxyVariable != "" || !strings.Contains(report.text(DNS), "from the configuration") {
-		t.Errorf("%q, %q, %s", report.Proxy, report.ProxyVariable, report.text(DNS))
+	text := report.text(DNS)
+	if report.Proxy != open || report.ProxyVariable != "" || !strings.Contains(text, "from the configuration") {
+		t.Errorf("%q, %q, %s", report.Proxy, report.ProxyVariable, text)
 	}
 	login := tinyproxy(t, "BasicAuth dev "+secret)
 	newRig(t, cloud, by(yaml, "http://dev@"+login+", proxy_password: {file: secret}")).passes(Options{})
 	newRig(t, cloud, by(yaml, "http://"+login)).fails(short, failure.ProxyAuthRequired, Proxy)
-	newRig(t, cloud, by(yaml, "http://dev@"+login+", proxy_password: wrong")).fails(short, failure.ProxyAuthRejected, Proxy)
+	newRig(t, cloud, by(yaml, "http://dev@"+login+", proxy_password: wrong")).
+		fails(short, failure.ProxyAuthRejected, Proxy)
 	ports := tinyproxy(t, "ConnectPort 443")
 	newRig(t, cloud, by(yaml, "http://"+ports)).fails(short, failure.ProxyRefused, Proxy)
 	gone := by(lab("ws://"+freeAddress(t), "", ""), open)

@@ -146,8 +146,8 @@ func (w *walk) handshake(s *Step, t *transport.TLSTrace) {
 		if i == 0 && len(c.Names) > 0 {
 			names = " for " + failure.Clean(strings.Join(c.Names, ", "))
 		}
-		note(s, left < soon, "certificate %s%s, by %s, until %s: %s", failure.Clean(c.Subject), names, failure.Clean(c.Issuer),
-			c.NotAfter.UTC().Format(time.DateOnly), daysLeft(left))
+		note(s, left < soon, "certificate %s%s, by %s, until %s: %s", failure.Clean(c.Subject), names,
+			failure.Clean(c.Issuer), c.NotAfter.UTC().Format(time.DateOnly), daysLeft(left))
 	}
 }
 
@@ -166,8 +166,8 @@ func (w *walk) upgrade(s *Step, tr *transport.Trace) {
 	}
 	for _, d := range tr.Dates {
 		offset, uncertainty := d.Offset()
-		note(s, offset.Abs() > uncertainty+tolerance, "by the time of %s the gateway's clock is %s (±%s)", d.Host, behind(offset),
-			uncertainty.Round(100*time.Millisecond))
+		note(s, offset.Abs() > uncertainty+tolerance, "by the time of %s the gateway's clock is %s (±%s)", d.Host,
+			behind(offset), uncertainty.Round(100*time.Millisecond))
 	}
 }
 

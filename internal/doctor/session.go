@@ -84,7 +84,7 @@ func (s *session) await(stage failure.Stage, meant func(packets.ControlPacket) b
 		if err != nil {
 			return s.lost(stage, err)
 		}
-		qos := byte(0)
+		var qos byte
 		switch p := p.(type) {
 		case *packets.PublishPacket:
 			qos = p.Qos

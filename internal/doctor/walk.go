@@ -31,7 +31,8 @@ type walk struct {
 
 func newWalk(d *Doctor, dev *config.Device, tell func(Step)) *walk {
 	return &walk{d: d, dev: dev, tell: tell, report: &Report{
-		Device: dev.Name, Cloud: dev.Cloud.Name, URL: dev.Cloud.URL.Redacted(), At: time.Now(), Result: Passed, Steps: []Step{},
+		Device: dev.Name, Cloud: dev.Cloud.Name, URL: dev.Cloud.URL.Redacted(),
+		At: time.Now(), Result: Passed, Steps: []Step{},
 	}}
 }
 

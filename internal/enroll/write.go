@@ -29,8 +29,8 @@ func (e *ExistsError) Error() string {
 // Is says that it is fs.ErrExist.
 func (e *ExistsError) Is(target error) bool { return target == fs.ErrExist }
 
-// Write writes the plan's files below a directory, which is made if it is missing. Without force nothing is overwritten:
-// if one file exists the error is an ExistsError, and nothing is written.
+// Write writes the plan's files below a directory, which is made if it is missing. Without force nothing is
+// overwritten: if one file exists the error is an ExistsError, and nothing is written.
 func (p *Plan) Write(dir string, force bool) (err error) {
 	files := p.Files()
 	if !force {
@@ -183,7 +183,8 @@ func owner(info fs.FileInfo) (uid, gid int) {
 	return -1, -1
 }
 
-// WriteSecret writes a new file that only its owner may read, and syncs it. The error is an fs.ErrExist if there is one.
+// WriteSecret writes a new file that only its owner may read, and syncs it. The error is an fs.ErrExist if there is
+// one.
 func WriteSecret(path string, data []byte) (err error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, secretMode)
 	if err != nil {
