@@ -43,7 +43,7 @@ It exits with 1 if the device does not get through. docs/troubleshooting.md list
 			style := styleOf(out, o.lookupEnv)
 			var tell func(doctor.Step)
 			if !asJSON {
-				fmt.Fprintf(out, "%s, cloud %s, %s\n\n", dev.Name, dev.Cloud.Name, dev.Cloud.URL.Redacted())
+				fmt.Fprintf(out, "%s, cloud %s, %s\n\n", dev.Name, dev.Cloud.Name, doctor.URLOf(dev.Cloud))
 				tell = func(s doctor.Step) { printStep(out, style, s) }
 			}
 			var report *doctor.Report

@@ -34,8 +34,8 @@ func TestReadList(t *testing.T) {
 		t.Errorf("%+v, %v, %v", got, warnings, err)
 	}
 	_, got, _, err = readList(t, 0o600,
-		"name;cloud;client_id;username;password;login_client_id;login_username;login_password;login_password_hash;allow_from\n"+
-			"a;lab;ca;ua;pa;lc;lu;lp;lh;10.0.0.1 10.0.0.2\n")
+		"name;cloud;client_id;username;password;login_client_id;login_username;login_password;"+
+			"login_password_hash;allow_from\na;lab;ca;ua;pa;lc;lu;lp;lh;10.0.0.1 10.0.0.2\n")
 	want = []Entry{{
 		Line: 2, Name: "a", Cloud: "lab", ClientID: "ca", Username: "ua", Password: "pa", LoginClientID: "lc",
 		LoginUsername: "lu", LoginPassword: "lp", LoginPasswordHash: "lh", AllowFrom: []string{"10.0.0.1", "10.0.0.2"},

@@ -77,7 +77,7 @@ func TestNetworkFailures(t *testing.T) {
 	}
 	r.fails(noDNS, failure.DNSTimeout, DNS)
 
-	r = newRig(t, cloud, lab("$WS", "", ""))
+	r = newRig(t, cloud, lab("$WS?token=$SECRET", "", ""))
 	cloud.StallUpgrade(true)
 	r.fails(short, failure.NoAnswer, Upgrade)
 	cloud.Heal()
@@ -268,6 +268,11 @@ func TestLoginFailures(t *testing.T) {
 	} {
 		cloud.RefuseLogins(cloudsim.All, code)
 		r.fails(short, kind, Connect)
+	}
+	cloud.RefuseLogins(cloudsim.All, 3)
+	limited := newRig(t, cloud, lab("$WS", ", limits: {connects: 5/1m}", ""))
+	if f := limited.fails(short, failure.ConnackUnavailable, Connect).Failure; !strings.Contains(f.Reason, "5 times in 1m0s") {
+		t.Error(f.Reason)
 	}
 	cloud.Heal()
 	cloud.StallConnack(cloudsim.All, true)

@@ -30,9 +30,6 @@ func freeAddress(t *testing.T) string {
 // tinyproxy runs one with these lines in its configuration until the test ends.
 func tinyproxy(t *testing.T, lines ...string) (addr string) {
 	t.Helper()
-	if _, err := exec.LookPath("tinyproxy"); err != nil {
-		t.Skip("no tinyproxy: make setup installs it")
-	}
 	addr = freeAddress(t)
 	conf := filepath.Join(t.TempDir(), "tinyproxy.conf")
 	_, port, _ := strings.Cut(addr, ":")
@@ -40,8 +37,22 @@ func tinyproxy(t *testing.T, lines ...string) (addr string) {
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	serve(t, addr, "tinyproxy", "-d", "-c", conf)
+	return addr
+}
+
+// serve runs a program that listens at addr until the test ends.
+func serve(t *testing.T, addr, name string, args ...string) {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		path = "/usr/sbin/" + name // where Debian keeps it, which is not in everybody's path
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Skipf("no %s: make setup installs it", name)
+	}
 	var out bytes.Buffer
-	cmd := exec.Command("tinyproxy", "-d", "-c", conf) //nolint:noctx // ended below, with a signal
+	cmd := exec.Command(path, args...) //nolint:noctx // ended below, with a signal
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
@@ -52,6 +63,9 @@ func tinyproxy(t *testing.T, lines ...string) (addr string) {
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill() // it may have ended
 		wg.Wait()
+		if t.Failed() {
+			t.Logf("%s: %s", name, out.String())
+		}
 	})
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -59,10 +73,10 @@ func tinyproxy(t *testing.T, lines ...string) (addr string) {
 		c, err := new(net.Dialer).DialContext(t.Context(), "tcp", addr)
 		if err == nil {
 			_ = c.Close() // only to see that it listens
-			return addr
+			return
 		}
 		if time.Since(began) > 10*time.Second {
-			t.Fatalf("tinyproxy does not listen: %v", err)
+			t.Fatalf("%s does not listen: %v", name, err)
 		}
 	}
 }

@@ -31,9 +31,16 @@ type walk struct {
 
 func newWalk(d *Doctor, dev *config.Device, tell func(Step)) *walk {
 	return &walk{d: d, dev: dev, tell: tell, report: &Report{
-		Device: dev.Name, Cloud: dev.Cloud.Name, URL: dev.Cloud.URL.Redacted(),
+		Device: dev.Name, Cloud: dev.Cloud.Name, URL: URLOf(dev.Cloud),
 		At: time.Now(), Result: Passed, Steps: []Step{},
 	}}
+}
+
+// URLOf is a cloud's URL without its query, which may hold a token.
+func URLOf(c *config.Cloud) string {
+	u := *c.URL
+	u.RawQuery = ""
+	return u.Redacted()
 }
 
 // run goes through the stages until one of them fails.
