@@ -21,9 +21,10 @@ type Options struct {
 	// Clock is nil for one of its own.
 	Clock *clock.Clock
 
-	// For tests: how to connect, and how long answers may take.
+	// For tests: how to connect, how long answers may take, and to leave a session that was made.
 	tune     func(*transport.Options)
 	patience patience
+	keep     bool
 }
 
 // patience is how long the cloud may take to answer.

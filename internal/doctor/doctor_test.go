@@ -59,12 +59,15 @@ func TestAllIsWell(t *testing.T) {
 // A session that was not there before is not there afterwards.
 func TestLeavesNoSession(t *testing.T) {
 	r := newRig(t, sim(t, nil), lab("$WS", "", `, subscribe: [{filter: a}]`))
-	if report := r.passes(Options{}); report.Session.Present || !report.Session.Discarded {
-		t.Errorf("%+v", report.Session)
-	}
-	waitOffline(t, r.cloud, "press")
-	if s, ok := r.cloud.Session("press"); ok {
-		t.Errorf("left %+v", s)
+	for _, takeOver := range []bool{false, true} { // which makes no difference if no bridged runs
+		report := r.passes(Options{TakeOver: takeOver})
+		if report.Session.Present || !report.Session.Discarded {
+			t.Errorf("%+v", report.Session)
+		}
+		waitOffline(t, r.cloud, "press")
+		if s, ok := r.cloud.Session("press"); ok {
+			t.Errorf("left %+v", s)
+		}
 	}
 }
 
@@ -74,7 +77,7 @@ func TestKeepsTheSession(t *testing.T) {
 	dev := r.cfg.Devices[0]
 	r.cfg.Devices[0].Subscribe = []mqtt.Subscription{{Filter: "a", QoS: 1}, {Filter: "own", QoS: 2}}
 	// Somebody else's session: as the device's worker has it.
-	w := newWalk(New(r.cfg, Options{TakeOver: true}), dev, nil) // which keeps its session
+	w := newWalk(New(r.cfg, Options{keep: true}), dev, nil)
 	w.run(t.Context())
 	waitOffline(t, r.cloud, "press")
 	r.cfg.Devices[0].Subscribe = r.cfg.Devices[0].Subscribe[:1]

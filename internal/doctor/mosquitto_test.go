@@ -46,7 +46,7 @@ func TestMosquitto(t *testing.T) {
 	if s := r.passes(Options{}).Session; s.Present || !s.Discarded {
 		t.Errorf("%+v", s)
 	}
-	if s := r.passes(Options{TakeOver: true}).Session; s.Present || s.Discarded { // of this one there is a session left
+	if s := r.passes(Options{keep: true}).Session; s.Present || s.Discarded {
 		t.Errorf("%+v", s)
 	}
 	for i := range 5 {

@@ -301,7 +301,7 @@ func (w *walk) goodbye(ctx context.Context, st *Step, s *session) *failure.Failu
 	if s.Lost > 0 {
 		note(st, false, "%d messages of QoS 0 came for the device, and are lost as for a device that is away", s.Lost)
 	}
-	if s.Present || w.d.opts.TakeOver || !tellsSession(w.dev.Cloud.Vendor) {
+	if s.Present || w.d.opts.keep || !tellsSession(w.dev.Cloud.Vendor) {
 		return nil
 	}
 	if running, _ := askDaemon(ctx, w.d.cfg.StateDir, w.dev.Name); running.Holds {
