@@ -8,8 +8,8 @@ package bridge
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,8 +21,6 @@ import (
 	"bridged/internal/governor"
 	"bridged/internal/lane"
 	"bridged/internal/lane/boltstore"
-	"bridged/internal/topicmap"
-	"bridged/internal/transport"
 	"bridged/internal/upstream"
 )
 
@@ -38,28 +36,34 @@ type Options struct {
 
 // Bridge is a running or startable bridge.
 type Bridge struct {
-	cfg      *config.Config
 	log      *zap.Logger
+	opts     Options
 	lock     *dirLock
 	store    *boltstore.Store
+	memory   *lane.Budget
 	spool    *lane.Spool
-	devices  []*device
-	byName   map[string]*device
 	clock    *clock.Clock
 	governor *governor.Governor
+	retry    func() *governor.Retry
 	clouds   *clouds
 	keeper   *upstream.Keeper
 	broker   *broker.Broker
-}
+	certs    certificates
+	begun    *config.Config // the configuration of the start
 
-// device is what there is for each configured device.
-type device struct {
-	cfg      *config.Device
-	up, down *lane.Lane
-	worker   *upstream.Worker
-	cloud    *cloud
-	pair     *transport.KeyPair // the client certificate, nil if there is none
-	drops    drops              // used by sweep, and by Run after that
+	started  chan struct{}   // closed when Run has begun
+	stopping context.Context // ends when Run is told to end
+	stop     context.CancelFunc
+
+	guests   *guests    // devices that are not in the configuration
+	changing sync.Mutex // held while devices change; taken before mu
+
+	mu      sync.Mutex // protects the following fields
+	cfg     *config.Config
+	devices []*device // replaced, not changed
+	byName  map[string]*device
+	// stranded are lanes of devices that were removed and could not be stored yet.
+	stranded map[lane.Key]*lane.Lane
 }
 
 // New takes the state directory, builds everything and binds the listeners.
@@ -71,13 +75,17 @@ func New(cfg *config.Config, log *zap.Logger, opts Options) (*Bridge, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Bridge{cfg: cfg, log: log, lock: lock, byName: make(map[string]*device)}
-	memory := lane.NewBudget(cfg.Limits.Memory)
-	if err := b.openSpool(memory); err != nil {
+	b := &Bridge{
+		cfg: cfg, begun: cfg, log: log, opts: opts, lock: lock, memory: lane.NewBudget(cfg.Limits.Memory),
+		keeper:  upstream.NewKeeper(nil),
+		started: make(chan struct{}), stranded: make(map[lane.Key]*lane.Lane),
+	}
+	b.stopping, b.stop = context.WithCancel(context.Background())
+	if err := b.openSpool(); err != nil {
 		lock.release()
 		return nil, err
 	}
-	if err := b.build(opts, memory); err != nil {
+	if err := b.build(); err != nil {
 		err = errors.Join(err, b.store.Close())
 		lock.release()
 		return nil, err
@@ -86,77 +94,27 @@ func New(cfg *config.Config, log *zap.Logger, opts Options) (*Bridge, error) {
 	return b, nil
 }
 
-func (b *Bridge) build(opts Options, memory *lane.Budget) error {
+func (b *Bridge) build() error {
 	notes := b.spool.Notes()
 	kept := keptSessions(notes, b.log)
-	now := time.Now()
-	b.clock = b.newClock(opts.Clock)
+	b.clock = b.newClock(b.opts.Clock)
 	b.governor = b.newGovernor(notes)
 	b.clouds = newClouds(b.clock, b.log)
-	retry := governor.NewRetries(opts.Retry)
-	workers := make([]*upstream.Worker, 0, len(b.cfg.Devices))
-	locals := make([]broker.Device, 0, len(b.cfg.Devices))
-	for _, dc := range b.cfg.Devices {
-		topics, err := topicmap.New(dc.Topics)
-		if err != nil {
-			return fmt.Errorf("device %s: topics: %w", dc.Name, err)
-		}
-		cloud, err := b.clouds.of(dc.Cloud)
+	b.retry = governor.NewRetries(b.opts.Retry)
+	b.keeper.Also = b.clock.Check
+	b.guests = newGuests(b, notes)
+	devices := make([]*device, 0, len(b.cfg.Devices))
+	for _, dc := range slices.Concat(b.cfg.Devices, b.guests.left(notes)) {
+		p, err := b.newParts(dc)
 		if err != nil {
 			return err
 		}
-		target, err := b.clouds.target(dc)
-		if err != nil {
-			return fmt.Errorf("device %s: %w", dc.Name, err)
-		}
-		_, noted := notes[sessionPrefix+dc.Name] // although perhaps damaged
-		d := &device{
-			cfg:   dc,
-			cloud: cloud,
-			pair:  target.Certificate,
-			up:    b.spool.Lane(lane.Key{Device: dc.Name, Direction: lane.Up}, upConfig(dc, memory)),
-			down:  b.spool.Lane(lane.Key{Device: dc.Name, Direction: lane.Down}, downConfig(dc, memory, noted)),
-		}
-		d.drops.known([2]lane.Counters{d.up.Counters(), d.down.Counters()})
-		d.worker = upstream.New(upstream.Config{
-			Device:       dc.Name,
-			Cloud:        dc.Cloud.Name,
-			Dialer:       cloud.dialer,
-			Target:       target,
-			Identity:     dc.Identity,
-			Key:          key(dc),
-			Timed:        timed(dc),
-			Keepalive:    dc.Cloud.Keepalive,
-			StallTimeout: dc.Cloud.StallTimeout,
-			Limits:       dc.Cloud.Limits,
-			Always:       dc.Always,
-			Linger:       dc.Linger,
-			Persistent:   dc.Persistent,
-			Subscribe:    dc.Subscribe,
-			Topics:       topics,
-			Up:           d.up,
-			Down:         d.down,
-			Marks:        d.down,
-			Memory:       memory,
-			Refused:      lane.RefusedByCloud,
-			Kept:         kept[dc.Name],
-			Save:         saver(b.spool, dc.Name, b.log),
-			MaxPacket:    int(dc.Queue.MaxBytes) + 1<<16, // what does not fit into the queue cannot be relayed
-			Quiet:        opts.Quiet,
-			Governor:     b.governor,
-			Retry:        retry(),
-			Clock:        b.clock,
-			Log:          b.log,
-		})
-		b.devices = append(b.devices, d)
-		b.byName[dc.Name] = d
-		workers = append(workers, d.worker)
-		locals = append(locals, localDevice(d, localSession(kept[dc.Name], now)))
+		d := b.newDevice(dc, p, notes, kept[dc.Name])
+		b.keeper.Add(d.worker)
+		devices = append(devices, d)
 	}
-	b.keeper = upstream.NewKeeper(workers)
-	b.keeper.Also = b.clock.Check
-
-	listeners, err := listeners(b.cfg.Listen)
+	b.setDevices(devices)
+	listeners, err := b.certs.listeners(b.cfg.Listen)
 	if err != nil {
 		return err
 	}
@@ -165,71 +123,43 @@ func (b *Bridge) build(opts Options, memory *lane.Budget) error {
 		MaxConnections: b.cfg.Limits.MaxConnections,
 		ConnectTimeout: b.cfg.Limits.ConnectTimeout,
 		MaxPacketSize:  int(b.cfg.Limits.MaxPacketSize),
-		Memory:         memory,
-		Devices:        locals,
+		Memory:         b.memory,
+		Devices:        locals(devices),
+		Guests:         b.guests,
 		Log:            b.log,
 	})
 	return err
 }
 
-func localDevice(d *device, kept *broker.Kept) broker.Device {
-	login := d.cfg.Login
-	return broker.Device{
-		Name: d.cfg.Name,
-		Login: broker.Login{
-			ClientID:     login.ClientID,
-			Username:     login.Username,
-			Password:     login.Password.Reveal(),
-			PasswordHash: []byte(login.PasswordHash.Reveal()),
-			Anonymous:    login.Anonymous,
-			AllowFrom:    login.AllowFrom,
-		},
-		MaxQoS:     d.cfg.Cloud.Limits.MaxQoS,
-		Retain:     d.cfg.Cloud.Limits.Retain,
-		Persistent: d.cfg.Persistent,
-		Kept:       kept,
-		Up:         d.worker,
-		Marks:      d.up,
-		Down:       d.down,
-		Upstream:   d.worker,
+func (b *Bridge) setDevices(devices []*device) {
+	byName := make(map[string]*device, len(devices))
+	for _, d := range devices {
+		byName[d.cfg.Name] = d
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.devices, b.byName = devices, byName
 }
 
-var policies = map[config.OnFull]lane.Policy{
-	config.Block: lane.Block, config.DropOldest: lane.DropOldest, config.DropNewest: lane.DropNewest,
+// all is a snapshot of the devices, in the order of the configuration.
+func (b *Bridge) all() []*device {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.devices
 }
 
-// laneConfig is what both directions of a device have in common.
-func laneConfig(d *config.Device, budget *lane.Budget) lane.Config {
-	return lane.Config{
-		MaxMessages: d.Queue.MaxMessages,
-		MaxBytes:    d.Queue.MaxBytes,
-		MaxAge:      d.Queue.MaxAge,
-		OnFull:      policies[d.Queue.OnFull],
-		DropQoS0:    !d.Queue.StoreQoS0,
-		Budget:      budget,
-		SpillAfter:  d.Queue.SpillAfter,
-		Always:      d.Queue.Always,
-	}
+// find returns a device, nil if there is none of that name.
+func (b *Bridge) find(name string) *device {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.byName[name]
 }
 
-func upConfig(d *config.Device, budget *lane.Budget) lane.Config {
-	c := laneConfig(d, budget)
-	limits := d.Cloud.Limits
-	c.MaxPayload, c.MaxTopicBytes, c.MaxTopicLevels = limits.MaxPayload, limits.MaxTopicBytes, limits.MaxTopicLevels
-	c.Hold = true
-	return c
-}
-
-// downConfig holds messages before the device has connected for the first time where the cloud may send some then, or
-// where there are some for the session that is kept. QoS 0 is not held for a device that is away: brokers do not do
-// that, and the device is not to see a difference.
-func downConfig(d *config.Device, budget *lane.Budget, kept bool) lane.Config {
-	c := laneConfig(d, budget)
-	c.DropQoS0 = true
-	c.Hold = d.Always || d.Persistent || kept
-	c.Away = true
-	return c
+// config is the configuration of the moment.
+func (b *Bridge) config() *config.Config {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.cfg
 }
 
 // Addrs are the addresses on which devices are accepted.
@@ -250,30 +180,34 @@ func (b *Bridge) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { b.keeper.Run(helpers) })
 	wg.Go(func() { b.sweep(helpers) })
-	for _, d := range b.devices {
+	wg.Go(func() { b.guests.proofs.run(helpers) })
+	for _, d := range b.all() {
 		d.worker.Start()
 	}
 	up, down := b.stored()
-	b.log.Info("bridged is running", zap.Int("devices", len(b.devices)), zap.Stringers("listen", b.Addrs()),
+	b.log.Info("bridged is running", zap.Int("devices", len(b.all())), zap.Stringers("listen", b.Addrs()),
 		zap.Int("stored_up", up), zap.Int("stored_down", down))
 
+	close(b.started)
 	serving, letGo := context.WithCancel(context.Background())
 	wg.Go(func() {
 		select {
 		case <-ctx.Done():
-			b.log.Info("stopping", zap.Duration("timeout", b.cfg.ShutdownTimeout))
-			b.settleAll()
+			b.log.Info("stopping", zap.Duration("timeout", b.config().ShutdownTimeout))
+			b.lastChange()
+			b.flush(context.Background())
 			letGo()
 		case <-serving.Done():
 		}
 	})
 	err := b.broker.Run(serving)
 	letGo()
+	b.lastChange()
 
-	deadline, cancel := context.WithTimeout(context.Background(), b.cfg.ShutdownTimeout)
+	deadline, cancel := context.WithTimeout(context.Background(), b.config().ShutdownTimeout)
 	defer cancel()
 	var stopping sync.WaitGroup
-	for _, d := range b.devices {
+	for _, d := range b.all() {
 		stopping.Go(func() { d.worker.Stop(deadline) })
 	}
 	stopping.Wait()
@@ -282,11 +216,18 @@ func (b *Bridge) Run(ctx context.Context) error {
 	wg.Wait()
 	stopStoring()
 	err = errors.Join(err, <-stored, b.store.Close())
-	for _, d := range b.devices {
+	for _, d := range b.all() {
 		d.tellDrops(b.log, true)
 	}
 	b.reportLeft()
 	return err
+}
+
+// lastChange waits until nothing changes any more.
+func (b *Bridge) lastChange() {
+	b.stop()
+	b.changing.Lock() // a change that is under way
+	defer b.changing.Unlock()
 }
 
 func (b *Bridge) sweep(ctx context.Context) {
@@ -302,23 +243,23 @@ func (b *Bridge) sweep(ctx context.Context) {
 				looked = now
 				b.clouds.warnExpiry()
 			}
-			for _, d := range b.devices {
+			for _, d := range b.all() {
 				d.up.Sweep()
 				d.down.Sweep()
 				d.tellDrops(b.log, false)
+			}
+			b.guests.tidy(now)
+			if b.changing.TryLock() {
+				b.release()
+				b.changing.Unlock()
 			}
 		}
 	}
 }
 
-func (d *device) tellDrops(log *zap.Logger, end bool) {
-	counters := [2]lane.Counters{d.up.Counters(), d.down.Counters()}
-	d.drops.tell(log, d.cfg.Name, counters, time.Now(), end)
-}
-
 // stored is how many messages are on disk.
 func (b *Bridge) stored() (up, down int) {
-	for _, d := range b.devices {
+	for _, d := range b.all() {
 		up += d.up.Counters().Stored
 		down += d.down.Counters().Stored
 	}
@@ -328,12 +269,17 @@ func (b *Bridge) stored() (up, down int) {
 // reportLeft says what could not be delivered.
 func (b *Bridge) reportLeft() {
 	var stored, lost [2]int
-	for _, d := range b.devices {
-		for i, l := range []*lane.Lane{d.up, d.down} {
-			c := l.Counters()
-			stored[i] += c.Stored
-			lost[i] += c.Queued - c.Stored
-		}
+	count := func(direction lane.Direction, l *lane.Lane) {
+		c := l.Counters()
+		stored[direction] += c.Stored
+		lost[direction] += c.Queued - c.Stored
+	}
+	for _, d := range b.all() {
+		count(lane.Up, d.up)
+		count(lane.Down, d.down)
+	}
+	for key, l := range b.stranded {
+		count(key.Direction, l)
 	}
 	if lost[0]+lost[1] > 0 {
 		b.log.Warn("stopped with messages that are neither delivered nor stored, nor acknowledged to their senders",

@@ -1,8 +1,13 @@
 package bridge
 
 import (
+	"crypto/sha256"
 	"fmt"
+	"maps"
 	"net/http"
+	"os"
+	"slices"
+	"strings"
 	"sync"
 
 	"go.uber.org/zap"
@@ -20,7 +25,7 @@ type clouds struct {
 	log   *zap.Logger
 
 	mu    sync.Mutex // protects the following fields
-	made  map[*config.Cloud]*cloud
+	made  []*cloud
 	pairs map[config.Certificate]*transport.KeyPair
 	told  map[string]toldExpiry // by what the log calls the certificate
 }
@@ -28,22 +33,33 @@ type clouds struct {
 // cloud is what there is for each configured cloud.
 type cloud struct {
 	cfg    *config.Cloud
+	trust  [sha256.Size]byte // what was in ca_file
 	dialer *transport.Dialer
 }
 
 func newClouds(c *clock.Clock, log *zap.Logger) *clouds {
 	return &clouds{
-		clock: c, log: log, made: make(map[*config.Cloud]*cloud), pairs: make(map[config.Certificate]*transport.KeyPair),
-		told: make(map[string]toldExpiry),
+		clock: c, log: log, pairs: make(map[config.Certificate]*transport.KeyPair), told: make(map[string]toldExpiry),
 	}
 }
 
-// of returns a cloud, and makes it if need be.
+// of returns a cloud, and makes it unless there is one of the same configuration, with the same authorities to trust.
 func (c *clouds) of(cfg *config.Cloud) (*cloud, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if made := c.made[cfg]; made != nil {
-		return made, nil
+	for _, made := range c.made {
+		if made.cfg == cfg {
+			return made, nil
+		}
+	}
+	trust, err := trustOf(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("cloud %s: %w", cfg.Name, err)
+	}
+	for _, made := range c.made {
+		if made.trust == trust && sameCloud(made.cfg, cfg) {
+			return made, nil
+		}
 	}
 	log := c.log.With(zap.String("cloud", cfg.Name))
 	dialer, err := transport.New(transport.Options{
@@ -60,9 +76,33 @@ func (c *clouds) of(cfg *config.Cloud) (*cloud, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cloud %s: %w", cfg.Name, err)
 	}
-	made := &cloud{cfg: cfg, dialer: dialer}
-	c.made[cfg] = made
+	made := &cloud{cfg: cfg, trust: trust, dialer: dialer}
+	c.made = append(c.made, made)
 	return made, nil
+}
+
+// trustOf is a sum of what is in a cloud's ca_file.
+func trustOf(cfg *config.Cloud) (sum [sha256.Size]byte, err error) {
+	if cfg.TLS.CAFile == "" {
+		return sum, nil
+	}
+	pem, err := os.ReadFile(cfg.TLS.CAFile)
+	if err != nil {
+		return sum, fmt.Errorf("tls.ca_file: %w", err)
+	}
+	return sha256.Sum256(pem), nil
+}
+
+// keep forgets all clouds and client certificates but those of these devices.
+func (c *clouds) keep(devices []*device) {
+	used, pairs := make(map[*cloud]bool), make(map[*transport.KeyPair]bool)
+	for _, d := range devices {
+		used[d.parts.cloud], pairs[d.parts.target.Certificate] = true, true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.made = slices.DeleteFunc(c.made, func(made *cloud) bool { return !used[made] })
+	maps.DeleteFunc(c.pairs, func(_ config.Certificate, p *transport.KeyPair) bool { return !pairs[p] })
 }
 
 func headers(from map[string]config.Secret) http.Header {
@@ -131,8 +171,19 @@ func key(d *config.Device) string {
 	case credentials.Generic:
 		return "generic/" + d.Cloud.URL.Host + "/" + id.ClientID
 	}
+	if g, ok := d.Identity.(*guest); ok { // the same as for a configured device
+		switch name, product, _ := strings.Cut(g.who, "&"); d.Cloud.Vendor {
+		case credentials.ProviderAliyun:
+			return "aliyun/" + product + "/" + name
+		case credentials.ProviderGeneric:
+			return "generic/" + d.Cloud.URL.Host + "/" + g.who
+		}
+		return d.Cloud.Vendor + "/" + g.who
+	}
 	return d.Cloud.Provider + "/" + d.Cloud.Name + "/" + d.Name
 }
 
 // timed says whether a device's login depends on the time.
-func timed(d *config.Device) bool { return d.Cloud.Provider != credentials.ProviderGeneric }
+func timed(d *config.Device) bool {
+	return d.Cloud.Provider == credentials.ProviderAliyun || d.Cloud.Provider == credentials.ProviderTencent
+}

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -11,8 +12,9 @@ import (
 // dropEvery is how often the log tells of a device's messages that are dropped for the same reason again and again.
 const dropEvery = 10 * time.Minute
 
-// drops tells the log what lanes have dropped. One goroutine uses it at a time.
+// drops tells the log what lanes have dropped.
 type drops struct {
+	mu   sync.Mutex                  // protects the following field
 	told [2]map[lane.Reason]toldDrop // up and down
 }
 
@@ -38,6 +40,8 @@ var expected = map[lane.Reason]bool{lane.NoSession: true, lane.SessionEnded: tru
 
 // tell logs what has been dropped since it was told last; all of it at the end.
 func (d *drops) tell(log *zap.Logger, device string, counters [2]lane.Counters, now time.Time, end bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	for dir, c := range counters {
 		for _, reason := range lane.Reasons() {
 			old := d.told[dir][reason]

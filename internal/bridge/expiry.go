@@ -29,8 +29,9 @@ func (c *clouds) warnExpiry() {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for cfg, made := range c.made {
-		c.warnLocked(st.Now, "cloud "+cfg.Name, made.dialer.CertificateExpires(), zap.String("cloud", cfg.Name),
+	for _, made := range c.made {
+		name := made.cfg.Name
+		c.warnLocked(st.Now, "cloud "+name, made.dialer.CertificateExpires(), zap.String("cloud", name),
 			"renew the server's certificate, or ask the cloud's operator")
 	}
 	for files, pair := range c.pairs {

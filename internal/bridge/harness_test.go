@@ -42,6 +42,7 @@ func alike(p governor.Policy) governor.Policies {
 // rig is a bridge under test.
 type rig struct {
 	tb     testing.TB
+	dir    string
 	bridge *Bridge
 	logs   *observer.ObservedLogs
 	stop   func()
@@ -61,18 +62,7 @@ func runIn(tb testing.TB, dir, yaml string) *rig {
 
 func runWith(tb testing.TB, dir, yaml string, o Options) *rig {
 	tb.Helper()
-	file := filepath.Join(dir, "bridged.yaml")
-	if !strings.Contains(yaml, "listen:") {
-		yaml = "listen: [{url: 'tcp://127.0.0.1:0'}]\n" + yaml
-	}
-	yaml = fmt.Sprintf("state_dir: %s\n%s", filepath.Join(dir, "state"), yaml)
-	if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
-		tb.Fatal(err)
-	}
-	cfg, err := config.Load(file, config.Env{})
-	if err != nil {
-		tb.Fatalf("configuration:\n%v\n%s", err, yaml)
-	}
+	cfg := load(tb, dir, yaml)
 	core, logs := observer.New(zapcore.DebugLevel)
 	b, err := New(cfg, zap.New(core), o)
 	if err != nil {
@@ -81,7 +71,7 @@ func runWith(tb testing.TB, dir, yaml string, o Options) *rig {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- b.Run(ctx) }()
-	r := &rig{tb: tb, bridge: b, logs: logs}
+	r := &rig{tb: tb, dir: dir, bridge: b, logs: logs}
 	r.stop = func() {
 		if cancel == nil {
 			return
@@ -107,6 +97,34 @@ func runWith(tb testing.TB, dir, yaml string, o Options) *rig {
 		}
 	})
 	return r
+}
+
+// load writes a configuration and loads it.
+func load(tb testing.TB, dir, yaml string) *config.Config {
+	tb.Helper()
+	file := filepath.Join(dir, "bridged.yaml")
+	if !strings.Contains(yaml, "listen:") {
+		yaml = "listen: [{url: 'tcp://127.0.0.1:0'}]\n" + yaml
+	}
+	yaml = fmt.Sprintf("state_dir: %s\n%s", filepath.Join(dir, "state"), yaml)
+	if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	cfg, err := config.Load(file, config.Env{})
+	if err != nil {
+		tb.Fatalf("configuration:\n%v\n%s", err, yaml)
+	}
+	return cfg
+}
+
+// reload has the bridge go over to another configuration.
+func (r *rig) reload(yaml string) *Changes {
+	r.tb.Helper()
+	c, err := r.bridge.Reload(context.Background(), load(r.tb, r.dir, yaml))
+	if err != nil {
+		r.tb.Fatal(err)
+	}
+	return c
 }
 
 // addr is where devices connect.

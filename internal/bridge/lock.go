@@ -3,6 +3,7 @@ package bridge
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,8 +19,8 @@ var ErrLocked = errors.New("another bridged uses the state directory")
 // dirLock keeps other processes off the state directory, by a lock that the kernel drops when the process ends. Its
 // file names the process that has it, or had it last.
 type dirLock struct {
-	f      *os.File
-	run    string // tells this process from all others that had or will have the lock
+	f      *os.File // nil where none can be made
+	run    string   // tells this process from all others that had or will have the lock
 	before struct {
 		run   string    // of the process that had it last, empty if there was none
 		until time.Time // until when it may have run
@@ -33,6 +34,16 @@ func lockDir(dir string) (*dirLock, error) {
 	}
 	path := filepath.Join(dir, "lock")
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		// Devices whose cloud is well need no disk.
+		reading, rerr := os.Open(path)
+		if errors.Is(rerr, fs.ErrNotExist) {
+			return &dirLock{}, nil // the spool locks the directory too
+		}
+		if rerr == nil {
+			f, err = reading, nil
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("state_dir: %w", err)
 	}
@@ -80,4 +91,8 @@ func uptime() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-func (l *dirLock) release() { _ = l.f.Close() }
+func (l *dirLock) release() {
+	if l.f != nil {
+		_ = l.f.Close()
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"syscall"
@@ -16,13 +17,15 @@ import (
 )
 
 // openSpool opens the file in the state directory that holds what must survive the process.
-func (b *Bridge) openSpool(memory *lane.Budget) error {
+func (b *Bridge) openSpool() error {
+	var told faults
 	store, err := boltstore.Open(b.cfg.StateDir, boltstore.Options{Log: b.log})
 	if err != nil {
 		return err
 	}
 	b.spool, err = lane.NewSpool(lane.SpoolConfig{
-		Store: store, Memory: memory, Limit: b.cfg.Limits.Disk, OnFault: b.spoolFault,
+		Store: store, Memory: b.memory, Limit: b.cfg.Limits.Disk,
+		OnFault: func(err error) { told.tell(b.log, err) }, // one call at a time
 	})
 	if err != nil {
 		return errors.Join(fmt.Errorf("state_dir: %w", err), store.Close())
@@ -31,18 +34,38 @@ func (b *Bridge) openSpool(memory *lane.Budget) error {
 	return nil
 }
 
-// spoolFault tells that messages cannot be stored, or can again.
-func (b *Bridge) spoolFault(err error) {
+// faults tells what is wrong with the disk. Reading and writing may fail in turn, each over and over.
+type faults struct{ reading, writing string } // as told last
+
+// news says whether an error was not told yet.
+func (f *faults) news(err error) bool {
+	last := &f.writing
+	if errors.Is(err, lane.ErrRead) {
+		last = &f.reading
+	}
+	if *last == err.Error() {
+		return false
+	}
+	*last = err.Error()
+	return true
+}
+
+// tell tells that messages cannot be stored, or can again.
+func (f *faults) tell(log *zap.Logger, err error) {
 	if err == nil {
-		b.log.Info("the disk can be used again")
+		*f = faults{}
+		log.Info("the disk can be used again")
+		return
+	}
+	if !f.news(err) {
 		return
 	}
 	if errors.Is(err, lane.ErrRead) {
-		b.log.Error("messages on disk cannot be read: they wait", zap.NamedError("err", err),
+		log.Error("messages on disk cannot be read: they wait", zap.NamedError("err", err),
 			zap.String("remedy", spoolRemedy(err)))
 		return
 	}
-	b.log.Error("messages cannot be stored on disk: what the far side does not acknowledge is not acknowledged here",
+	log.Error("messages cannot be stored on disk: what the far side does not acknowledge is not acknowledged here",
 		zap.NamedError("err", err), zap.String("remedy", spoolRemedy(err)))
 }
 
@@ -71,14 +94,41 @@ func (b *Bridge) tellUnclaimed() {
 // flushTimeout bounds how long the disk may take on the way down, before devices are let go.
 const flushTimeout = 5 * time.Second
 
-// settleAll stores what is not acknowledged, so that devices get their acknowledgements before they are let go.
-func (b *Bridge) settleAll() {
-	ctx, cancel := context.WithTimeout(context.Background(), min(flushTimeout, b.cfg.ShutdownTimeout))
+// flush stores what is not acknowledged in these lanes, in all if there are none, so that devices get their
+// acknowledgements before they are let go.
+func (b *Bridge) flush(ctx context.Context, lanes ...*lane.Lane) {
+	ctx, cancel := context.WithTimeout(ctx, min(flushTimeout, b.config().ShutdownTimeout))
 	defer cancel()
-	if err := b.spool.Flush(ctx); err != nil {
+	if err := b.spool.Flush(ctx, lanes...); err != nil {
 		b.log.Warn("devices are let go with messages that are not acknowledged: they will send them again",
 			zap.NamedError("err", err))
 	}
+}
+
+// Unclaimed tells what is kept for devices that are not configured.
+func (b *Bridge) Unclaimed() []Leftover {
+	counts := make(map[string]*[2]int)
+	count := func(key lane.Key, n int) {
+		if n > 0 {
+			if counts[key.Device] == nil {
+				counts[key.Device] = new([2]int)
+			}
+			counts[key.Device][key.Direction] += n
+		}
+	}
+	for _, s := range b.spool.Unclaimed() {
+		count(s.Key, s.State.Queued)
+	}
+	b.mu.Lock()
+	for key, l := range b.stranded {
+		count(key, l.Counters().Queued)
+	}
+	b.mu.Unlock()
+	all := make([]Leftover, 0, len(counts))
+	for _, name := range slices.Sorted(maps.Keys(counts)) {
+		all = append(all, Leftover{Device: name, Up: counts[name][lane.Up], Down: counts[name][lane.Down]})
+	}
+	return all
 }
 
 // Spool tells how storing on disk goes.

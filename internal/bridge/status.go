@@ -21,8 +21,9 @@ type DeviceStatus struct {
 
 // Status tells how all devices are, in the order of the configuration.
 func (b *Bridge) Status() []DeviceStatus {
-	all := make([]DeviceStatus, len(b.devices))
-	for i, d := range b.devices {
+	devices := b.all()
+	all := make([]DeviceStatus, len(devices))
+	for i, d := range devices {
 		all[i] = d.status()
 	}
 	return all
@@ -30,8 +31,8 @@ func (b *Bridge) Status() []DeviceStatus {
 
 // DeviceStatus tells how one device is. ok is false if there is none of that name.
 func (b *Bridge) DeviceStatus(name string) (st DeviceStatus, ok bool) {
-	d, ok := b.byName[name]
-	if !ok {
+	d := b.find(name)
+	if d == nil {
 		return DeviceStatus{}, false
 	}
 	return d.status(), true
@@ -40,10 +41,10 @@ func (b *Bridge) DeviceStatus(name string) (st DeviceStatus, ok bool) {
 func (d *device) status() DeviceStatus {
 	st := DeviceStatus{
 		Name: d.cfg.Name, Cloud: d.cfg.Cloud.Name, Session: d.worker.Status(), Up: d.up.Counters(), Down: d.down.Counters(),
-		CloudCertificate: d.cloud.dialer.CertificateExpires(),
+		CloudCertificate: d.parts.cloud.dialer.CertificateExpires(),
 	}
-	if d.pair != nil {
-		st.ClientCertificate = d.pair.Expires()
+	if pair := d.parts.target.Certificate; pair != nil {
+		st.ClientCertificate = pair.Expires()
 	}
 	return st
 }

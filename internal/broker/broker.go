@@ -29,7 +29,9 @@ type Config struct {
 	// Memory is what messages from devices take that their lane has refused, nil for no limit.
 	Memory  *lane.Budget
 	Devices []Device
-	Log     *zap.Logger
+	// Guests decides about logins that none of the devices claims, nil to refuse them.
+	Guests Guests
+	Log    *zap.Logger
 }
 
 // Listener is a TCP address where devices connect.
@@ -44,6 +46,8 @@ type Listener struct {
 type Device struct {
 	Name  string // unique
 	Login Login
+	// Guest says that nobody logs in as this device but whom Guests has admitted. Login is not looked at.
+	Guest bool
 	// MaxQoS and Retain are what the cloud carries. MQTT 5 devices are told.
 	MaxQoS byte
 	Retain bool
@@ -142,7 +146,6 @@ type Broker struct {
 	log       *zap.Logger
 	server    *mochi.Server
 	listeners []listener
-	devices   map[string]*device
 	logins    *logins
 	stall     time.Duration // shorter in tests
 	serial    atomic.Uint64 // of connections
@@ -154,10 +157,16 @@ type Broker struct {
 	running sync.WaitGroup // links
 	timers  sync.WaitGroup // that are set or at work
 
-	mu    sync.Mutex // protects the following fields
-	links map[*link]struct{}
-	full  bool // connections are being turned away
-	count Counters
+	changing sync.Mutex // held while the devices are changed, and while Run begins and ends; taken before others
+	serving  bool       // protected by changing; Run has begun
+	over     bool       // the same; Run ends
+
+	mu      sync.Mutex // protects the following fields, and MaxConnections and ConnectTimeout of cfg
+	devices map[string]*device
+	order   []*device // of the configuration
+	links   map[*link]struct{}
+	full    bool // connections are being turned away
+	count   Counters
 }
 
 // New checks the configuration and binds the listeners. It starts nothing: after New, Run must be called, if only with
@@ -169,18 +178,18 @@ func New(cfg Config) (*Broker, error) {
 	b := &Broker{
 		cfg:     cfg,
 		log:     cfg.Log,
-		devices: make(map[string]*device, len(cfg.Devices)),
 		stall:   stall,
 		stopped: make(chan struct{}),
 		links:   make(map[*link]struct{}),
 	}
-	for _, d := range cfg.Devices {
-		b.devices[d.Name] = newDevice(b, d)
-	}
 	var err error
-	if b.logins, err = newLogins(cfg.Devices, b.devices); err != nil {
+	if b.logins, err = newLogins(); err != nil {
 		return nil, err
 	}
+	if err := b.SetDevices(cfg.Devices); err != nil {
+		return nil, err
+	}
+	b.cfg.Devices = nil // they are in devices, as long as they are there
 	if b.server, err = newServer(cfg.MaxPacketSize); err != nil {
 		return nil, err
 	}
@@ -210,6 +219,13 @@ func newServer(maxPacket int) (*mochi.Server, error) {
 	return server, server.AddHook(&hook{}, nil)
 }
 
+// device returns the device of a name, nil if there is none.
+func (b *Broker) device(name string) *device {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.devices[name]
+}
+
 // Addrs are the addresses that were bound, in the order of the configuration.
 func (b *Broker) Addrs() []net.Addr {
 	addrs := make([]net.Addr, len(b.listeners))
@@ -222,9 +238,12 @@ func (b *Broker) Addrs() []net.Addr {
 // Run accepts devices until ctx ends. Then it closes the listeners, lets the devices go, and returns when everything
 // has ended. It may be called once.
 func (b *Broker) Run(ctx context.Context) error {
-	for _, d := range b.devices {
+	b.changing.Lock()
+	b.serving = true
+	for _, d := range b.all() {
 		d.resume()
 	}
+	b.changing.Unlock()
 	var accepting sync.WaitGroup
 	for _, l := range b.listeners {
 		accepting.Go(func() { b.accept(l) })
@@ -239,11 +258,34 @@ func (b *Broker) Run(ctx context.Context) error {
 	accepting.Wait()
 	b.endLinks()
 	b.running.Wait()
-	for _, d := range b.devices {
+	b.changing.Lock()
+	b.over = true
+	for _, d := range b.all() {
 		d.stop()
 	}
+	b.changing.Unlock()
 	b.timers.Wait()
 	return nil
+}
+
+// all is a snapshot of the devices.
+func (b *Broker) all() []*device {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.order // never changed, only replaced
+}
+
+// SetLimits changes what New took from Config. Connections beyond the new maximum stay.
+func (b *Broker) SetLimits(maxConnections int, connectTimeout time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.cfg.MaxConnections, b.cfg.ConnectTimeout = maxConnections, connectTimeout
+}
+
+func (b *Broker) connectTimeout() time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.cfg.ConnectTimeout
 }
 
 func (b *Broker) endLinks() {

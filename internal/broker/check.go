@@ -22,9 +22,13 @@ func (c *Config) check() error {
 	case c.Log == nil:
 		return errors.New("a logger is needed")
 	}
-	names := make(map[string]bool, len(c.Devices))
-	for i := range c.Devices {
-		d := &c.Devices[i]
+	return nil
+}
+
+// checkDevices finds the same in devices.
+func checkDevices(devices []*Device) error {
+	names := make(map[string]bool, len(devices))
+	for _, d := range devices {
 		if err := d.check(); err != nil {
 			return fmt.Errorf("device %q: %w", d.Name, err)
 		}

@@ -63,18 +63,29 @@ func (l *link) connect(cl *mochi.Client, pk *packets.Packet) error {
 	if !pk.Connect.UsernameFlag {
 		username = nil
 	}
-	d, refused := l.b.logins.check(l, l.req.clientID, username, password)
+	d, login, refused := l.b.logins.check(l, l.req.clientID, username, password)
+	if (refused == unknownClient || refused == wrongAddress) && l.b.cfg.Guests != nil {
+		var a Admission
+		if d, a = l.admit(username, password); d == nil {
+			return l.refuseGuest(a)
+		}
+		refused = accepted
+	}
 	if refused != accepted {
 		l.logRefusal(refused, d)
 		return l.refuseLogin(refused)
 	}
-	l.device, l.client = d, cl
+	l.device, l.client, l.login = d, cl, login
+	l.proof = l.b.logins.proof(username, password)
+	if l.req.clientID == "" {
+		l.assigned = l.b.logins.unused(d.name)
+	}
 	if l.req.will != nil && l.req.will.stripped {
 		d.stripped.Add(1)
 	}
 
 	c := &pk.Connect
-	c.ClientIdentifier = d.Name + "/" + strconv.FormatUint(l.b.serial.Add(1), 10)
+	c.ClientIdentifier = d.name + "/" + strconv.FormatUint(l.b.serial.Add(1), 10)
 	c.Clean = true
 	c.UsernameFlag, c.Username, c.PasswordFlag, c.Password = false, nil, false, nil
 	pk.Properties.SessionExpiryInterval, pk.Properties.SessionExpiryIntervalFlag = 0, false
@@ -172,22 +183,27 @@ func (l *link) refuse(code3 byte, code packets.Code) error {
 	return l.violation(code)
 }
 
-// logRefusal tells why a login was refused; d is the device that it came closest to, nil if none. A device that tries
-// again and again is told of once a minute.
+// logRefusal tells why a login was refused; d is the device that it came closest to, nil if none.
 func (l *link) logRefusal(why refusal, d *device) {
+	if d != nil {
+		l.logRefusedFor(why.String(), zap.String("device", d.name))
+	} else {
+		l.logRefusedFor(why.String())
+	}
+}
+
+// logRefusedFor tells why a login was refused. A device that tries again and again is told of once a minute.
+func (l *link) logRefusedFor(reason string, more ...zap.Field) {
 	l.told = true
 	l.b.mu.Lock()
 	l.b.count.Refused++
 	l.b.mu.Unlock()
-	ok, missed := l.b.refusals.allow(l.remote.Addr().String()+why.String(), time.Now())
+	ok, missed := l.b.refusals.allow(l.remote.Addr().String()+reason, time.Now())
 	if !ok {
 		return
 	}
-	fields := l.fields(zap.Stringer("reason", why), clientIDField(l.req.clientID), unreported(missed))
-	if d != nil {
-		fields = append(fields, zap.String("device", d.Name))
-	}
-	l.b.log.Warn("login refused", fields...)
+	fields := l.fields(zap.String("reason", reason), clientIDField(l.req.clientID), unreported(missed))
+	l.b.log.Warn("login refused", append(fields, more...)...)
 }
 
 // clientIDField is what a device calls itself. It may have made it up to be as long as possible.

@@ -235,7 +235,9 @@ func TestDeadline(t *testing.T) {
 }
 
 func (r *rig) link(name string) *link {
+	r.b.mu.Lock()
 	d := r.b.devices[name]
+	r.b.mu.Unlock()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.link

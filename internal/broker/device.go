@@ -13,14 +13,15 @@ import (
 
 // device is a configured device, connected or not.
 type device struct {
-	Device
+	name     string
 	b        *Broker
-	assigned string        // client identifier for a device that presents none
-	stripped atomic.Uint64 // messages that lost MQTT 5 properties
+	cfg      atomic.Pointer[Device] // replaced as a whole when the configuration changes
+	stripped atomic.Uint64          // messages that lost MQTT 5 properties
 
 	// mu protects the following fields and puts the calls to Upstream in order. It is held while calling lanes and
 	// Upstream, none of which ever comes back to a device.
 	mu       sync.Mutex
+	removed  bool        // nobody enters any more
 	arrivals uint64      // links that have wanted to enter
 	link     *link       // the one that is in, nil if the device is away
 	since    time.Time   // of the last change of link
@@ -35,17 +36,21 @@ const (
 	windowBytes    = 128 << 10
 )
 
-func newDevice(b *Broker, cfg Device) *device {
-	d := &device{Device: cfg, b: b}
+func newDevice(b *Broker, cfg *Device) *device {
+	d := &device{name: cfg.Name, b: b}
+	d.cfg.Store(cfg)
 	if cfg.Kept != nil {
 		d.session = restored(cfg.Kept, cfg.Marks)
 	}
 	return d
 }
 
+// setup is the device's configuration of the moment.
+func (d *device) setup() *Device { return d.cfg.Load() }
+
 // resume has the session that an earlier process left end in its time.
 func (d *device) resume() {
-	k := d.Kept
+	k := d.setup().Kept
 	if k == nil || k.Endless {
 		return
 	}
@@ -56,19 +61,24 @@ func (d *device) resume() {
 		return
 	}
 	d.endSessionLocked()
-	d.b.log.Info(sessionExpired, zap.String("device", d.Name))
+	d.b.log.Info(sessionExpired, zap.String("device", d.name))
 }
 
 const sessionExpired = "the device's session has expired"
 
 // enter makes l the device's link, in place of any other, with the session that l asked for. If l has ended meanwhile,
-// or was overtaken by a still later one, it does nothing but end l: mochi's next write fails then.
+// was overtaken by a still later one, or may not log in any more, it does nothing but end l: mochi's next write fails
+// then.
 func (d *device) enter(l *link) {
 	if !d.claim(l) {
 		l.end(takenOver)
 		return
 	}
 	defer d.mu.Unlock()
+	if e, ok := d.admitsLocked(l); !ok {
+		l.end(e)
+		return
+	}
 	d.b.cancel(d.expiry)
 	d.expiry = nil
 	resumed := d.session != nil && !l.req.fresh
@@ -81,22 +91,22 @@ func (d *device) enter(l *link) {
 		if d.session != nil {
 			d.session.end()
 		} else {
-			d.Marks.ClearMarks() // that an earlier process may have left
+			d.setup().Marks.ClearMarks() // that an earlier process may have left
 		}
-		d.session = newSession(d.Marks)
-		if (connect.Clean || connect.Reset) && !d.Persistent {
-			d.Down.Hold(false) // drops what was held for an earlier session
+		d.session = newSession(d.setup().Marks)
+		if (connect.Clean || connect.Reset) && !d.setup().Persistent {
+			d.setup().Down.Hold(false) // drops what was held for an earlier session
 		}
 	}
 	l.req.resumed, l.req.clean = resumed, connect.Clean
 	l.session = d.session
 	l.session.connected(l)
 	d.link, d.since = l, time.Now()
-	r := d.Down.Attach(l, lane.Window{Messages: min(windowMessages, l.req.receiveMax), Bytes: windowBytes})
+	r := d.setup().Down.Attach(l, lane.Window{Messages: min(windowMessages, l.req.receiveMax), Bytes: windowBytes})
 	l.mu.Lock()
 	l.reader = r
 	l.mu.Unlock()
-	d.Upstream.Connected(connect)
+	d.setup().Upstream.Connected(connect)
 }
 
 // claim waits until the device has no link and returns with d.mu held, or returns false. The latest arrival wins: an
@@ -123,7 +133,7 @@ func (d *device) claim(l *link) bool {
 func (l *link) begin() {
 	id := l.req.clientID
 	if id == "" {
-		id = l.device.assigned
+		id = l.assigned
 	}
 	l.b.log.Info("device connected", l.fields(clientIDField(id), zap.String("protocol", versionName(l.req.version)),
 		zap.Bool("resumed", l.req.resumed))...)
@@ -145,18 +155,18 @@ func (d *device) leave(l *link, graceful bool) {
 	defer d.mu.Unlock()
 	kept := l.req.expiry > 0
 	l.session.disconnected(kept)
-	l.reader.Detach(kept || d.Persistent)
+	l.reader.Detach(kept || d.setup().Persistent)
 	if w := l.req.will; w != nil && w.held && !graceful {
 		d.holdWillLocked(w, l.req.expiry)
 	}
-	d.Upstream.Disconnected(graceful, l.req.expiry)
+	d.setup().Upstream.Disconnected(graceful, l.req.expiry)
 	d.link, d.since = nil, time.Now()
 	switch {
 	case !kept:
 		d.session.end()
 		d.session = nil
 		if !l.req.clean { // it was kept so far
-			d.Upstream.EndSession()
+			d.setup().Upstream.EndSession()
 		}
 	case l.req.expiry < mqtt.Forever:
 		d.expireLocked(time.Duration(l.req.expiry) * time.Second)
@@ -174,7 +184,7 @@ func (d *device) expireLocked(after time.Duration) {
 		}
 		d.mu.Unlock()
 		if expired {
-			d.b.log.Info(sessionExpired, zap.String("device", d.Name))
+			d.b.log.Info(sessionExpired, zap.String("device", d.name))
 		}
 	})
 	d.expiry = timer
@@ -186,8 +196,8 @@ func (d *device) endSessionLocked() {
 	if d.will != nil {
 		d.settleWillLocked(true)
 	}
-	d.Down.Hold(d.Persistent)
-	d.Upstream.EndSession()
+	d.setup().Down.Hold(d.setup().Persistent)
+	d.setup().Upstream.EndSession()
 }
 
 // stop ends what would happen later. A will that waits is delivered now, because nobody will remember it.

@@ -24,6 +24,13 @@ var (
 	shutdown = ending{
 		err: errors.New("bridged stops"), code: packets.ErrServerShuttingDown, graceful: true, flush: true,
 	}
+	removed = ending{
+		err: errors.New("the device was removed from the configuration"), code: packets.ErrAdministrativeAction,
+		graceful: true, flush: true,
+	}
+	newLogin = ending{
+		err: errors.New("the login is not valid any more"), code: packets.ErrAdministrativeAction, flush: true,
+	}
 	takenOver = ending{err: errors.New("the device connected again"), code: packets.ErrSessionTakenOver}
 	// stoppedByMochi has finish look at the error that mochi returns.
 	stoppedByMochi = ending{}

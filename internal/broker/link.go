@@ -28,10 +28,14 @@ type link struct {
 	giveUp   time.Time // CONNECT must have been accepted by then
 
 	// Written by the reading goroutine before the link enters its device, and not afterwards.
-	client  *mochi.Client
-	req     request
-	device  *device  // nil until the login was accepted
-	session *session // nil until the link has entered its device
+	client *mochi.Client
+	req    request
+	device *device // nil until the login was accepted
+	login  *Login  // that was accepted
+	proof  proof   // what was presented
+	// assigned is the client identifier for a device that presents none.
+	assigned string
+	session  *session // nil until the link has entered its device
 
 	// Used by the reading goroutine only.
 	deadlineSet time.Time // when the read deadline was set last
@@ -59,7 +63,7 @@ func newLink(b *Broker, c *net.TCPConn, config *tls.Config) (*link, error) {
 		Conn:    nc,
 		nc:      nc,
 		b:       b,
-		giveUp:  time.Now().Add(b.cfg.ConnectTimeout),
+		giveUp:  time.Now().Add(b.connectTimeout()),
 		parking: parking{room: make(chan struct{}, 1), memory: b.cfg.Memory},
 		closed:  make(chan struct{}),
 		done:    make(chan struct{}),
@@ -183,7 +187,7 @@ func (l *link) pump() {
 func (l *link) fields(more ...zap.Field) []zap.Field {
 	fields := []zap.Field{zap.Stringer("remote", l.remote)}
 	if l.device != nil {
-		fields = append(fields, zap.String("device", l.device.Name))
+		fields = append(fields, zap.String("device", l.device.name))
 	}
 	return append(fields, more...)
 }

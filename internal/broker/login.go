@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -9,6 +10,7 @@ import (
 	"net/netip"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
@@ -32,91 +34,157 @@ func (r refusal) String() string { return refusalNames[r] }
 
 // logins knows who may log in.
 type logins struct {
-	byID map[string][]*device // by client identifier
-	any  []*device            // those that may present any
-	key  [sha256.Size]byte    // of this process, for sum
-
-	// decoy is a hash for logins that fail before they come to one of their own, so that they take as long. It is nil if
-	// there are no hashes at all.
-	decoy []byte
+	key   [sha256.Size]byte // of this process, for sum
+	index atomic.Pointer[index]
 	// slot holds one: hashes are computed one at a time, so that a flood of logins leaves the gateway's other cores alone.
 	slot chan struct{}
 
 	mu sync.Mutex // protects the following field
 	// known are the sums of passwords that a device's bcrypt hash has confirmed, so that a storm of reconnects does not
 	// cost a hash each.
-	known map[*device][sha256.Size]byte
+	known map[*device]confirmation
 }
 
-func newLogins(cfgs []Device, devices map[string]*device) (*logins, error) {
-	g := &logins{
-		byID:  make(map[string][]*device),
-		slot:  make(chan struct{}, 1),
-		known: make(map[*device][sha256.Size]byte),
-	}
+type confirmation struct {
+	hash string
+	sum  [sha256.Size]byte // of the password
+}
+
+// index is who may log in at a time. It is not changed.
+type index struct {
+	byID map[string][]candidate // by client identifier
+	any  []candidate            // those that may present any
+	// decoy is a hash for logins that fail before they come to one of their own, so that they take as long. It is nil if
+	// there are no hashes at all.
+	decoy []byte
+}
+
+// candidate is a device with its login of that time.
+type candidate struct {
+	*device
+	login *Login
+}
+
+func newLogins() (*logins, error) {
+	g := &logins{slot: make(chan struct{}, 1), known: make(map[*device]confirmation)}
 	if _, err := rand.Read(g.key[:]); err != nil {
 		return nil, fmt.Errorf("random key: %w", err)
 	}
-	for i := range cfgs { // in the order of the configuration
-		d := devices[cfgs[i].Name]
-		if id := d.Login.ClientID; id != "" {
-			g.byID[id] = append(g.byID[id], d)
-		} else {
-			g.any = append(g.any, d)
-		}
-		if len(d.Login.PasswordHash) > 0 && g.decoy == nil {
-			g.decoy = d.Login.PasswordHash
-		}
-	}
-	for _, d := range g.any {
-		d.assigned = g.unused(d.Name)
-	}
+	g.index.Store(new(index))
 	return g, nil
+}
+
+// set replaces who may log in. Of several that a login fits, the first is taken.
+func (g *logins) set(devices []*device) {
+	x := &index{byID: make(map[string][]candidate)}
+	for _, d := range devices {
+		if d.setup().Guest {
+			continue
+		}
+		c := candidate{d, &d.setup().Login}
+		if id := c.login.ClientID; id != "" {
+			x.byID[id] = append(x.byID[id], c)
+		} else {
+			x.any = append(x.any, c)
+		}
+		if len(c.login.PasswordHash) > 0 && x.decoy == nil {
+			x.decoy = c.login.PasswordHash
+		}
+	}
+	g.index.Store(x)
+}
+
+// forget is for a device that was removed.
+func (g *logins) forget(d *device) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.known, d)
 }
 
 // unused makes a client identifier to assign out of a name: one that is not another device's.
 func (g *logins) unused(name string) string {
+	x := g.index.Load()
 	id := name
-	for i := 1; len(g.byID[id]) > 0; i++ {
+	for i := 1; len(x.byID[id]) > 0; i++ {
 		id = name + "-" + strconv.Itoa(i)
 	}
 	return id
 }
 
-// check finds the device that logs in. Those that name the client identifier come before those that take any. Of a
-// refused login it returns the device that it came closest to, if any.
-func (g *logins) check(l *link, clientID string, username, password []byte) (*device, refusal) {
-	candidates := g.byID[clientID]
-	if len(candidates) == 0 {
-		candidates = g.any
+// candidates are those that a client identifier may stand for. Those that name it come before those that take any.
+func (x *index) candidates(clientID string) []candidate {
+	if named := x.byID[clientID]; len(named) > 0 {
+		return named
 	}
-	attempt := attempt{logins: g, link: l, username: username, password: password}
+	return x.any
+}
+
+// check finds the device that logs in, and the login that it may do so with. Of a refused login it returns the device
+// that it came closest to, if any.
+func (g *logins) check(l *link, clientID string, username, password []byte) (*device, *Login, refusal) {
+	x := g.index.Load()
+	attempt := attempt{logins: g, link: l, decoy: x.decoy, username: username, password: password}
 	why, closest := unknownClient, (*device)(nil)
-	for _, d := range candidates {
-		if !d.allowed(l.remote.Addr()) {
+	for _, c := range x.candidates(clientID) {
+		if !c.login.allows(l.remote.Addr()) {
 			if why == unknownClient {
-				why, closest = wrongAddress, d
+				why, closest = wrongAddress, c.device
 			}
 			continue
 		}
-		if attempt.matches(d) {
-			return d, accepted
+		if attempt.matches(c) {
+			return c.device, c.login, accepted
 		}
-		why, closest = badCredentials, d
+		why, closest = badCredentials, c.device
 	}
 	attempt.pretend()
 	if attempt.late {
-		return closest, busy
+		return closest, nil, busy
 	}
-	return closest, why
+	return closest, nil, why
 }
 
-func (d *device) allowed(from netip.Addr) bool {
-	if len(d.Login.AllowFrom) == 0 {
+// proof is what a device has presented, so that it can be held against another configuration.
+type proof struct{ username, password [sha256.Size]byte }
+
+func (g *logins) proof(username, password []byte) proof {
+	return proof{g.sum(username), g.sum(password)}
+}
+
+// still finds the device that l, which has logged in, would log in as now, nil if none. Whether what it presented fits
+// another hash is not known: then it has to log in again. A guest stays one until somebody else claims its login.
+func (g *logins) still(l *link) *device {
+	for _, c := range g.index.Load().candidates(l.req.clientID) {
+		if c.login == l.login || c.login.allows(l.remote.Addr()) && g.fits(c.login, l) {
+			return c.device
+		}
+	}
+	if l.guest() && l.device.setup().Guest {
+		return l.device
+	}
+	return nil
+}
+
+func (g *logins) fits(now *Login, l *link) bool {
+	switch {
+	case now.Anonymous:
+		return true
+	case now.Username != "" && g.sum([]byte(now.Username)) != l.proof.username:
+		return false
+	case now.Password != "":
+		return g.sum([]byte(now.Password)) == l.proof.password
+	case len(now.PasswordHash) > 0:
+		return !l.guest() && !l.login.Anonymous && bytes.Equal(now.PasswordHash, l.login.PasswordHash)
+	}
+	return true
+}
+
+func (in *Login) allows(from netip.Addr) bool {
+	if len(in.AllowFrom) == 0 {
 		return true
 	}
 	from = from.WithZone("")
-	for _, p := range d.Login.AllowFrom {
+	for _, p := range in.AllowFrom {
 		if p.Contains(from) {
 			return true
 		}
@@ -128,6 +196,7 @@ func (d *device) allowed(from netip.Addr) bool {
 type attempt struct {
 	*logins
 	link               *link
+	decoy              []byte
 	username, password []byte
 	compared           bool // user name or password were looked at
 	hashed             bool // a hash was computed
@@ -135,19 +204,19 @@ type attempt struct {
 }
 
 // matches checks user name and password, and takes the same time whichever of them is wrong.
-func (a *attempt) matches(d *device) bool {
-	if d.Login.Anonymous {
+func (a *attempt) matches(c candidate) bool {
+	if c.login.Anonymous {
 		return true
 	}
 	a.compared = true
 	ok := 1
-	if d.Login.Username != "" {
-		ok &= a.equal(a.username, []byte(d.Login.Username))
+	if c.login.Username != "" {
+		ok &= a.equal(a.username, []byte(c.login.Username))
 	}
 	switch {
-	case d.Login.Password != "":
-		ok &= a.equal(a.password, []byte(d.Login.Password))
-	case len(d.Login.PasswordHash) > 0 && !a.confirmed(d):
+	case c.login.Password != "":
+		ok &= a.equal(a.password, []byte(c.login.Password))
+	case len(c.login.PasswordHash) > 0 && !a.confirmed(c):
 		ok = 0
 	}
 	return ok == 1
@@ -178,19 +247,20 @@ func (g *logins) sum(p []byte) (s [sha256.Size]byte) {
 }
 
 // confirmed checks the password against the device's hash, or against what has been confirmed before.
-func (a *attempt) confirmed(d *device) bool {
+func (a *attempt) confirmed(c candidate) bool {
 	sum := a.sum(a.password)
 	a.mu.Lock()
-	known, ok := a.known[d]
+	known := a.known[c.device]
 	a.mu.Unlock()
-	if ok && subtle.ConstantTimeCompare(known[:], sum[:]) == 1 {
+	hash := string(c.login.PasswordHash)
+	if known.hash == hash && subtle.ConstantTimeCompare(known.sum[:], sum[:]) == 1 {
 		return true
 	}
-	if !a.compare(d.Login.PasswordHash) {
+	if !a.compare(c.login.PasswordHash) {
 		return false
 	}
 	a.mu.Lock()
-	a.known[d] = sum
+	a.known[c.device] = confirmation{hash, sum}
 	a.mu.Unlock()
 	return true
 }

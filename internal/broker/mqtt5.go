@@ -15,10 +15,10 @@ func (l *link) connack(pk *packets.Packet) {
 	d, p := l.device, &pk.Properties
 	p.AssignedClientID = ""
 	if l.req.clientID == "" {
-		p.AssignedClientID = d.assigned
+		p.AssignedClientID = l.assigned
 	}
-	p.MaximumQos, p.MaximumQosFlag = d.MaxQoS, d.MaxQoS < 2
-	p.RetainAvailable, p.RetainAvailableFlag = 0, !d.Retain
+	p.MaximumQos, p.MaximumQosFlag = d.setup().MaxQoS, d.setup().MaxQoS < 2
+	p.RetainAvailable, p.RetainAvailableFlag = 0, !d.setup().Retain
 	p.MaximumPacketSize = uint32(l.b.cfg.MaxPacketSize)
 	p.SessionExpiryInterval, p.SessionExpiryIntervalFlag = l.req.expiry, l.req.expiry > 0
 	p.SubIDAvailable, p.SubIDAvailableFlag = 0, true

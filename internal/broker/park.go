@@ -140,9 +140,9 @@ func (l *link) offer(m mqtt.Message, token mqtt.Token) error {
 // take offers a message to the up lane.
 func (l *link) take(p parked) bool {
 	if p.message.QoS == 0 {
-		return l.device.Up.Offer(p.message, nil, 0) // never refused
+		return l.device.setup().Up.Offer(p.message, nil, 0) // never refused
 	}
-	return l.device.Up.Offer(p.message, l.session, p.token)
+	return l.device.setup().Up.Offer(p.message, l.session, p.token)
 }
 
 // unpark gives up what the lane has not taken, when the link ends. The device was not told that it has been received.

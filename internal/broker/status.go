@@ -30,7 +30,9 @@ type DeviceStatus struct {
 
 // DeviceStatus returns how a device is. ok is false if there is none of that name.
 func (b *Broker) DeviceStatus(name string) (st DeviceStatus, ok bool) {
+	b.mu.Lock()
 	d := b.devices[name]
+	b.mu.Unlock()
 	if d == nil {
 		return st, false
 	}

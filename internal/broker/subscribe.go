@@ -40,7 +40,7 @@ func (l *link) subscribe(pk *packets.Packet) error {
 	if len(subs) == 0 {
 		return l.answer(ack)
 	}
-	l.device.Upstream.Subscribe(subs, func(codes []byte) {
+	l.device.setup().Upstream.Subscribe(subs, func(codes []byte) {
 		for i, place := range places {
 			code := byte(mqtt.Failure)
 			if i < len(codes) && codes[i] <= 2 {
@@ -76,7 +76,7 @@ func (l *link) unsubscribe(pk *packets.Packet) error {
 			ack.ReasonCodes[i] = packets.CodeNoSubscriptionExisted.Code
 		}
 	}
-	l.device.Upstream.Unsubscribe(filters, func() {
+	l.device.setup().Upstream.Unsubscribe(filters, func() {
 		_ = l.answer(ack) // the reader notices
 	})
 	return nil

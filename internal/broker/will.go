@@ -71,8 +71,8 @@ func (d *device) settleWillLocked(due bool) {
 	if w.expiry > 0 {
 		m.Expires = time.Now().Add(time.Duration(w.expiry) * time.Second)
 	}
-	d.b.log.Info("publishing the device's will", zap.String("device", d.Name), zap.String("topic", m.Topic))
-	(&willSource{up: d.Up, message: m}).Room()
+	d.b.log.Info("publishing the device's will", zap.String("device", d.name), zap.String("topic", m.Topic))
+	(&willSource{up: d.setup().Up, message: m}).Room()
 }
 
 // willSource offers a will until there is room for it.

@@ -24,8 +24,12 @@ place and remedy, and exits with 2 if there is any. It connects to nothing.`,
 			for _, w := range cfg.Warnings {
 				printLine(cmd.ErrOrStderr(), "warning", w.String())
 			}
+			devices := count(len(cfg.Devices), "device")
+			if n := len(cfg.PassThrough); n > 0 {
+				devices += ", " + count(n, "pass-through") + " (any device from its addresses)"
+			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, %s, %s\n", cfg.File,
-				count(len(cfg.Devices), "device"), count(len(cfg.Clouds), "cloud"), count(len(cfg.Warnings), "warning"))
+				devices, count(len(cfg.Clouds), "cloud"), count(len(cfg.Warnings), "warning"))
 			return nil
 		},
 	}

@@ -38,11 +38,17 @@ func report(w io.Writer, err error) int {
 		code, hint = f.code, f.hint
 	}
 	var faults config.Faults
-	if errors.As(err, &faults) {
+	var told reasons
+	switch {
+	case errors.As(err, &faults):
 		for _, p := range faults {
 			printLine(w, "error", p.String())
 		}
-	} else {
+	case errors.As(err, &told):
+		for _, r := range told {
+			printLine(w, "error", r)
+		}
+	default:
 		printLine(w, "error", err.Error())
 	}
 	if hint != "" {

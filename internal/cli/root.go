@@ -46,6 +46,7 @@ Exit status: 0 fine, 1 failed, 2 the configuration or the command line is wrong.
 		newCompletion(),
 		newDemo(o, nil),
 		newHashPassword(),
+		newReload(o),
 		newRun(o),
 		newSign(o),
 		newSim(o),

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -22,7 +23,7 @@ func newRun(o *options) *cobra.Command {
 		Long: `run is the bridge itself, for a service manager or a terminal. It logs to standard error.
 
 SIGTERM and SIGINT end it in order: devices are let go, and what they sent is delivered for at most shutdown_timeout. A
-second one ends it at once. SIGHUP changes nothing yet: restart bridged to have it read its configuration again.`,
+second one ends it at once. SIGHUP has it read its configuration again, like "bridged reload".`,
 		Example: `  bridged run
   bridged run -c config.yaml`,
 		Args:              takes(),
@@ -32,15 +33,19 @@ second one ends it at once. SIGHUP changes nothing yet: restart bridged to have 
 			if err != nil {
 				return err
 			}
-			log := newLogger(cmd.ErrOrStderr(), cfg.Log)
-			return untilSignal(cmd.Context(), endings, func(ctx context.Context) error { return runBridge(ctx, cfg, log) })
+			level := zap.NewAtomicLevelAt(cfg.Log.Level)
+			log := newLogger(cmd.ErrOrStderr(), cfg.Log.JSON, level)
+			return untilSignal(cmd.Context(), endings, func(ctx context.Context) error {
+				return o.runBridge(ctx, cfg, log, level)
+			})
 		},
 	}
 }
 
 // runBridge runs the bridge until ctx ends.
-func runBridge(ctx context.Context, cfg *config.Config, log *zap.Logger) error {
-	defer takeSignals(log)()
+func (o *options) runBridge(ctx context.Context, cfg *config.Config, log *zap.Logger, level zap.AtomicLevel) error {
+	hangups, ignore := takeSignals()
+	defer ignore()
 	for _, w := range cfg.Warnings {
 		log.Warn("the configuration can be improved", zap.Stringer("problem", w))
 	}
@@ -49,37 +54,31 @@ func runBridge(ctx context.Context, cfg *config.Config, log *zap.Logger) error {
 	if err != nil {
 		return explainStart(err)
 	}
-	return b.Run(ctx)
+	r := &reloader{options: o, file: cfg.File, bridge: b, log: log, level: level}
+	helping, stopHelping := context.WithCancel(context.Background())
+	var helpers sync.WaitGroup
+	helpers.Go(func() { r.follow(helping, hangups) })
+	helpers.Go(func() { r.answer(helping, cfg.StateDir) })
+	err = b.Run(ctx)
+	stopHelping()
+	helpers.Wait()
+	return err
 }
 
 // takeSignals takes the signals that would otherwise end the process: SIGHUP, and SIGPIPE, which comes when the reader
-// of the log has gone. The returned function ends that.
-func takeSignals(log *zap.Logger) (stop func()) {
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGHUP, syscall.SIGPIPE)
-	done, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			select {
-			case <-done:
-				return
-			case s := <-signals:
-				if s == syscall.SIGHUP {
-					log.Warn("SIGHUP does not reload the configuration: restart bridged for that")
-				}
-			}
-		}
-	}()
-	return func() {
-		signal.Stop(signals)
-		close(done)
-		<-ended
+// of the log has gone. Of many that come at once the channel gets at least one. The returned function ends that.
+func takeSignals() (hangups <-chan os.Signal, stop func()) {
+	hup, pipe := make(chan os.Signal, 1), make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	signal.Notify(pipe, syscall.SIGPIPE)
+	return hup, func() {
+		signal.Stop(hup)
+		signal.Stop(pipe)
 	}
 }
 
-// newLogger logs to w as the configuration says.
-func newLogger(w io.Writer, c config.Log) *zap.Logger {
+// newLogger logs to w, in JSON or for people.
+func newLogger(w io.Writer, json bool, level zapcore.LevelEnabler) *zap.Logger {
 	keys := zapcore.EncoderConfig{
 		TimeKey: "time", LevelKey: "level", NameKey: "logger", MessageKey: "msg",
 		EncodeTime:     zapcore.TimeEncoderOfLayout("2006-01-02T15:04:05.000Z07:00"), // RFC 3339
@@ -87,9 +86,9 @@ func newLogger(w io.Writer, c config.Log) *zap.Logger {
 		EncodeDuration: zapcore.StringDurationEncoder,
 	}
 	encoder := zapcore.NewConsoleEncoder(keys)
-	if c.JSON {
+	if json {
 		encoder = zapcore.NewJSONEncoder(keys)
 	}
 	sink := zapcore.Lock(zapcore.AddSync(w))
-	return zap.New(zapcore.NewCore(encoder, sink, c.Level), zap.ErrorOutput(sink))
+	return zap.New(zapcore.NewCore(encoder, sink, level), zap.ErrorOutput(sink))
 }

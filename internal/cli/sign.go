@@ -110,6 +110,12 @@ func (o *options) device(name string) (*config.Device, error) {
 	if d := cfg.Device(name); d != nil {
 		return d, nil
 	}
+	for _, p := range cfg.PassThrough {
+		if p.Name() == name {
+			return nil, misused(fmt.Errorf("%s stands for devices that sign for their cloud themselves", name),
+				"there is nothing to sign here; name a device with a secret or password of its own")
+		}
+	}
 	err = fmt.Errorf("no device %q in %s", name, cfg.File)
 	if hint := didYouMean(nearest(name, deviceNames(cfg))); hint != "" {
 		return nil, misused(err, hint)

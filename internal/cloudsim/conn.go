@@ -36,6 +36,7 @@ type conn struct {
 	ended       bool
 	will        *packets.ConnectPacket // nil if none, or done with
 	log         *Connection
+	number      int64 // of the login
 	heldAcks    []byte
 	heldSubacks []byte
 	unacked     map[uint16]struct{} // incoming QoS 1 that was not answered

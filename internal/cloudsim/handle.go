@@ -80,6 +80,7 @@ func (c *Cloud) publishedLocked(cn *conn, p *packets.PublishPacket) error {
 	r := Received{
 		Device: cn.device, ClientID: cn.clientID, Secure: cn.secure, Time: time.Now(),
 		Topic: p.TopicName, Payload: p.Payload, QoS: p.Qos, Dup: p.Dup, Retain: p.Retain, PacketID: p.MessageID,
+		Connection: cn.number,
 	}
 	r.Redelivery = c.seenLocked(cn.session.id, p) && p.Dup
 	c.rec.receive(r)

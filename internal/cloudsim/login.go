@@ -192,6 +192,7 @@ func (c *Cloud) admitLocked(cn *conn, p *packets.ConnectPacket) {
 		Keepalive: cn.keepalive, Start: time.Now(),
 	}
 	c.rec.totals.Connects++
+	cn.number = c.rec.totals.Connects
 	c.rec.connections.add(cn.log)
 	cn.sendLocked(encode(&packets.ConnackPacket{
 		FixedHeader: packets.FixedHeader{MessageType: packets.Connack}, SessionPresent: present,

@@ -16,7 +16,9 @@ type Received struct {
 	Retain   bool
 	PacketID uint16 // 0 for QoS 0 and wills
 	Secure   bool   // came over wss
-	Will     bool   // is the device's last will
+	// Connection tells which one it came on: the cloud's first successful login is number 1. 0 for wills.
+	Connection int64
+	Will       bool // is the device's last will
 	// Redelivery says that DUP was set and a message of the same topic and payload was among the 256 before it from
 	// this device. A repetition of a QoS 2 message that the session still knows is not recorded at all.
 	Redelivery bool

@@ -19,12 +19,12 @@ type aliyunID struct {
 
 type aliyunParam struct{ key, value string }
 
-// parseAliyunID takes a client id apart.
+// parseAliyunID takes a client id apart. A value may have bars in it: the vendor's Node SDK sends lan=JS|Node.
 func parseAliyunID(s string) (aliyunID, error) {
 	id, rest, ok := strings.Cut(s, "|")
-	list, tail, closed := strings.Cut(rest, "|")
+	list, closed := strings.CutSuffix(rest, "|")
 	switch {
-	case !ok || !closed || tail != "":
+	case !ok || !closed:
 		return aliyunID{}, fmt.Errorf("client id %q is not of the form id|key=value,...|", s)
 	case id == "":
 		return aliyunID{}, fmt.Errorf("client id %q has nothing before the first bar", s)

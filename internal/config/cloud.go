@@ -37,11 +37,12 @@ func (r *resolver) cloud(name string, k *cloudKeys) *cloud {
 		return c
 	}
 	if !k.Provider.given {
-		r.fault(k.sub("provider"), "is missing", "write "+orList(credentials.Providers()))
+		r.fault(k.sub("provider"), "is missing", "write "+orList(append(credentials.Providers(), ProviderPassThrough)))
 	}
 	if !k.Provider.bad {
 		c.Provider = k.Provider.value
 	}
+	r.vendor(c)
 	r.foreignKeys(reflect.ValueOf(k).Elem(), c)
 	r.foreignKeys(reflect.ValueOf(&k.TLS).Elem(), c)
 	r.cloudURL(c)
@@ -51,6 +52,20 @@ func (r *resolver) cloud(name string, k *cloudKeys) *cloud {
 	r.cloudWay(c)
 	r.cloudTLS(c)
 	return c
+}
+
+// vendor finds out whose cloud it is.
+func (r *resolver) vendor(c *cloud) {
+	k := &c.keys.Vendor
+	switch {
+	case c.Provider != ProviderPassThrough:
+		c.Vendor = c.Provider
+	case !k.given:
+		r.fault(c.keys.sub("vendor"), "is missing", "write "+orList(credentials.Providers())+
+			": whose logins the devices make")
+	case !k.bad:
+		c.Vendor = k.value
+	}
 }
 
 // foreignKeys reports keys of a section that the cloud's provider does not know.
@@ -73,6 +88,8 @@ func (r *resolver) foreignKeys(section reflect.Value, c *cloud) {
 // foreignRemedy says what to do about a key of another provider.
 func foreignRemedy(key, provider string) string {
 	switch {
+	case provider == ProviderPassThrough:
+		return "remove it: the devices bring their logins"
 	case key == "product_key" && provider == credentials.ProviderTencent:
 		return "write product_id"
 	case key == "product_id" && provider == credentials.ProviderAliyun:
@@ -115,7 +132,7 @@ func (r *resolver) cloudURL(c *cloud) {
 		r.fault(k.place, "has no port from 1 to 65535", "write for example :443 after the host, or nothing for the default")
 	default:
 		u.Scheme = scheme
-		u.Host = net.JoinHostPort(u.Hostname(), portOf(u, c.Provider))
+		u.Host = net.JoinHostPort(u.Hostname(), portOf(u, c.Vendor))
 		if u.Path == "" {
 			u.Path = "/"
 		}
@@ -128,11 +145,11 @@ func validPort(s string) bool {
 	return err == nil && n > 0
 }
 
-func portOf(u *url.URL, provider string) string {
+func portOf(u *url.URL, vendor string) string {
 	switch {
 	case u.Port() != "":
 		return u.Port()
-	case u.Scheme == "wss" || provider == credentials.ProviderAliyun: // Alibaba has ws on 443, too
+	case u.Scheme == "wss" || vendor == credentials.ProviderAliyun: // Alibaba has ws on 443, too
 		return "443"
 	}
 	return "80"
@@ -161,7 +178,7 @@ func (r *resolver) signing(c *cloud) {
 
 // cloudLimits applies the overrides to what the provider allows.
 func (r *resolver) cloudLimits(c *cloud) {
-	l, _ := credentials.LimitsOf(c.Provider)
+	l, _ := credentials.LimitsOf(c.Vendor)
 	k := &c.keys.Limits
 	override(&l.KeepaliveMin, &k.KeepaliveMin.mark, k.KeepaliveMin.value)
 	override(&l.KeepaliveMax, &k.KeepaliveMax.mark, k.KeepaliveMax.value)
@@ -182,7 +199,7 @@ func (r *resolver) cloudLimits(c *cloud) {
 			r.fault(d.place, f.what, f.remedy)
 		}
 	}
-	if c.Provider != "" && l.KeepaliveMin > l.KeepaliveMax {
+	if c.Vendor != "" && l.KeepaliveMin > l.KeepaliveMax {
 		at := k.KeepaliveMin.place
 		if !k.KeepaliveMin.given {
 			at = k.KeepaliveMax.place
@@ -206,7 +223,7 @@ func override[T any](limit *T, m *mark, value T) {
 func (r *resolver) keepalive(c *cloud) {
 	k := &c.keys.Keepalive
 	c.Keepalive = c.Limits.KeepaliveDefault
-	if !k.given || k.bad || c.Provider == "" {
+	if !k.given || k.bad || c.Vendor == "" {
 		return
 	}
 	c.Keepalive = k.value
@@ -214,7 +231,7 @@ func (r *resolver) keepalive(c *cloud) {
 	if f := k.wholeSeconds(); f != nil {
 		r.fault(k.place, f.what, f.remedy)
 	} else if k.value < low || k.value > high {
-		r.fault(k.place, fmt.Sprintf("%s is outside of what the provider %s accepts", seconds(k.value), c.Provider),
+		r.fault(k.place, fmt.Sprintf("%s is outside of what the provider %s accepts", seconds(k.value), c.Vendor),
 			fmt.Sprintf("write %s to %s", seconds(low), seconds(high)))
 	}
 }

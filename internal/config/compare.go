@@ -90,6 +90,9 @@ func (r *resolver) compareLogins(devices []*device) {
 	groups := make(map[[2]string][]entry)
 	var keys [][2]string // in the order of the file
 	for _, d := range devices {
+		if d.passesThrough() {
+			continue // configured devices come first, and the form of a login tells entries apart
+		}
 		if l := &d.keys.Login; l.bad || l.ClientID.bad || l.Username.bad || l.Anonymous.bad || l.AllowFrom.bad {
 			continue
 		}

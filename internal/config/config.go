@@ -37,6 +37,8 @@ type Config struct {
 	Clouds map[string]*Cloud
 	// Devices are in the order of the configuration: those of the main file, then those of the device files.
 	Devices []*Device
+	// PassThrough are the entries that let in devices which sign for their cloud themselves, in the same order.
+	PassThrough []*PassThrough
 	// Warnings are for a person to see; none of them keeps bridged from working.
 	Warnings []Problem
 }
@@ -111,8 +113,10 @@ const (
 // Cloud is where devices' sessions go.
 type Cloud struct {
 	Name string
-	// Provider is one of credentials.ProviderAliyun, ProviderTencent, ProviderGeneric.
+	// Provider is one of credentials.ProviderAliyun, ProviderTencent, ProviderGeneric, or ProviderPassThrough.
 	Provider string
+	// Vendor is whose cloud it is: one of the first three.
+	Vendor string
 	// URL is ws or wss, with the port and a path in any case.
 	URL       *url.URL
 	Keepalive time.Duration

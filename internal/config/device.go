@@ -40,7 +40,11 @@ func (r *resolver) resolveDevices() {
 		}
 		d := r.device(k)
 		devices = append(devices, d)
-		r.cfg.Devices = append(r.cfg.Devices, d.Device)
+		if d.passesThrough() {
+			r.cfg.PassThrough = append(r.cfg.PassThrough, &PassThrough{template: *d.Device, MaxDevices: k.MaxDevices.value})
+		} else {
+			r.cfg.Devices = append(r.cfg.Devices, d.Device)
+		}
 	}
 	r.compare(devices)
 	r.openLogins(devices)
@@ -57,6 +61,9 @@ func (r *resolver) resolveDevices() {
 func (r *resolver) device(k *deviceKeys) *device {
 	d := &device{Device: new(Device), keys: k}
 	r.chooseCloud(d)
+	if d.passesThrough() {
+		r.passThroughKeys(d)
+	}
 	mergeShared(&k.sharedKeys, &r.keys.Defaults)
 	applyDefaults(reflect.ValueOf(k).Elem())
 	r.deviceName(d)
@@ -64,12 +71,18 @@ func (r *resolver) device(k *deviceKeys) *device {
 	d.Linger = k.Linger.value
 	d.Persistent = k.Session.value == "persistent"
 	d.Queue = r.queue(&k.Queue)
+	if d.cloud != nil {
+		d.Cloud = d.cloud.Cloud
+	}
 	r.login(d)
 	if d.cloud == nil {
 		return d
 	}
-	d.Cloud = d.cloud.Cloud
 	r.foreignKeys(reflect.ValueOf(k).Elem(), d.cloud)
+	if d.passesThrough() {
+		r.passThrough(d)
+		return d
+	}
 	r.identity(d)
 	r.subscriptions(d)
 	r.topics(d)

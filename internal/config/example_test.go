@@ -12,7 +12,7 @@ func TestExampleLoads(t *testing.T) {
 	for _, w := range c.Warnings {
 		t.Errorf("warning: %s", w)
 	}
-	if len(c.Devices) != 3 || len(c.Clouds) != 3 {
-		t.Errorf("%d devices, %d clouds", len(c.Devices), len(c.Clouds))
+	if len(c.Devices) != 3 || len(c.PassThrough) != 1 || len(c.Clouds) != 4 {
+		t.Errorf("%d devices, %d entries for others, %d clouds", len(c.Devices), len(c.PassThrough), len(c.Clouds))
 	}
 }

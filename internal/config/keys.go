@@ -99,8 +99,12 @@ type queueKeys struct {
 
 type cloudKeys struct {
 	mark
-	// What kind of cloud it is: Alibaba Cloud IoT Platform, Tencent Cloud IoT Hub, or any MQTT broker.
-	Provider text `yaml:"provider" oneof:"aliyun tencent generic"`
+	// What kind of cloud it is: Alibaba Cloud IoT Platform, Tencent Cloud IoT Hub, or any MQTT broker. Or passthrough,
+	// for devices that sign for their cloud themselves: see vendor.
+	Provider text `yaml:"provider" oneof:"aliyun tencent generic passthrough"`
+	// Whose cloud it is: it decides about the form of the login and the limits. Devices of this cloud are not listed one
+	// by one. An entry under devices lets in whoever comes from its login.allow_from with a login that the cloud accepts.
+	Vendor text `yaml:"vendor" provider:"passthrough" oneof:"aliyun tencent generic"`
 	// ws://HOST[:PORT][/PATH] or wss://... Default port: 443 for wss, and for aliyun in any case; 80 for ws. Default
 	// path: /.
 	URL text `yaml:"url"`
@@ -234,6 +238,8 @@ type deviceKeys struct {
 	Username text `yaml:"username" provider:"generic"`
 	// The password in the cloud.
 	Password secret `yaml:"password" provider:"generic"`
+	// How many different devices this entry lets in at most.
+	MaxDevices number `yaml:"max_devices" provider:"passthrough" default:"1000" min:"1" max:"1000000"`
 }
 
 type loginKeys struct {

@@ -41,6 +41,33 @@ func Load(path string, env Env) (*Config, error) {
 	return parse(path, data, mode, env)
 }
 
+// StateDir reads only the state directory from a configuration file: for who wants to speak to the bridged that runs
+// with it, and may not be able to read what else it refers to. Faults elsewhere do not matter.
+func StateDir(path string) (string, error) {
+	disk := osDisk{}
+	data, _, err := disk.read(path, maxConfigFile)
+	if err != nil {
+		return "", fmt.Errorf("read configuration %s: %w", path, cause(err))
+	}
+	r := &resolver{report: &report{files: []string{path}}, disk: disk, cfg: &Config{File: path}}
+	d := &decoder{report: r.report, file: path}
+	r.keys.mark = mark{place: place{file: path, line: 1, col: 1}, given: true}
+	n := d.document(data)
+	if len(r.faults) > 0 {
+		return "", Faults(r.faults)
+	}
+	if n != nil {
+		d.value(reflect.ValueOf(&r.keys).Elem(), n, r.keys.place, "")
+	}
+	r.faults = nil
+	applyDefaults(reflect.ValueOf(&r.keys).Elem())
+	r.stateDir()
+	if len(r.faults) > 0 {
+		return "", Faults(r.faults)
+	}
+	return r.cfg.StateDir, nil
+}
+
 // parse is Load for a file's content.
 func parse(path string, data []byte, mode fs.FileMode, env Env) (*Config, error) {
 	r := &resolver{report: &report{files: []string{path}}, env: env, disk: env.disk, cfg: &Config{File: path}}
@@ -135,10 +162,7 @@ type resolver struct {
 func (r *resolver) resolve() {
 	k := &r.keys
 	r.resolveListeners()
-	r.cfg.StateDir = k.StateDir.path()
-	if r.cfg.StateDir == "" && !k.StateDir.bad {
-		r.fault(k.StateDir.place, "is empty", "write a directory, or remove the key to use /var/lib/bridged")
-	}
+	r.stateDir()
 	r.cfg.ShutdownTimeout = k.ShutdownTimeout.value
 	// The words of oneof are those that zap knows.
 	level, err := zapcore.ParseLevel(k.Log.Level.value)
@@ -149,6 +173,14 @@ func (r *resolver) resolve() {
 	r.resolveLimits()
 	r.resolveClouds()
 	r.resolveDevices()
+}
+
+func (r *resolver) stateDir() {
+	k := &r.keys.StateDir
+	r.cfg.StateDir = k.path()
+	if r.cfg.StateDir == "" && !k.bad {
+		r.fault(k.place, "is empty", "write a directory, or remove the key to use /var/lib/bridged")
+	}
 }
 
 func (r *resolver) resolveLimits() {

@@ -31,7 +31,7 @@ func (r *resolver) login(d *device) {
 	l := &d.Login
 	l.ClientID, l.Username = k.ClientID.value, k.Username.value
 	l.Anonymous = k.Anonymous.value
-	if l.ClientID == "" && !k.ClientID.bad && !l.Anonymous {
+	if l.ClientID == "" && !k.ClientID.bad && !l.Anonymous && !d.passesThrough() {
 		l.ClientID = d.Name
 	}
 	l.Password, l.PasswordHash = r.secret(&k.Password), r.secret(&k.PasswordHash)
@@ -90,6 +90,9 @@ func (r *resolver) openLogins(devices []*device) {
 	open := make(map[string][]*device)
 	for _, d := range devices {
 		k := &d.keys.Login
+		if d.passesThrough() {
+			continue
+		}
 		if !k.bad && !d.Login.Anonymous && !k.Anonymous.bad && !k.Password.given && !k.PasswordHash.given {
 			open[d.keys.file] = append(open[d.keys.file], d)
 		}

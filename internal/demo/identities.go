@@ -36,13 +36,15 @@ func (s *simulation) fromConfig(cfg *config.Config) error {
 	byCloud := make(map[*config.Cloud]*simCloud)
 	for _, name := range slices.Sorted(maps.Keys(cfg.Clouds)) {
 		c := cfg.Clouds[name]
-		if !s.wants(kinds[c.Provider]) {
+		if !s.wants(kinds[c.Vendor]) {
 			continue
 		}
 		sim := &simCloud{name: name, cfg: c, opts: cloudsim.Options{
-			Kind:  kinds[c.Provider],
-			Paths: []string{c.URL.Path},
-			Hosts: []string{c.URL.Hostname()}, // for a client that is sent here by /etc/hosts
+			Kind: kinds[c.Vendor],
+			// Its devices bring their logins, which nothing is known of. Those that are signed cannot be checked.
+			Anonymous: c.Provider == config.ProviderPassThrough && c.Vendor == credentials.ProviderGeneric,
+			Paths:     []string{c.URL.Path},
+			Hosts:     []string{c.URL.Hostname()}, // for a client that is sent here by /etc/hosts
 		}}
 		byCloud[c] = sim
 		s.add(sim)

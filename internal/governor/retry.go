@@ -82,6 +82,12 @@ func (r *Retry) Ended(e End, now time.Time) Class {
 	return e.Class
 }
 
+// Afresh notes that what has failed is not what is tried next, as when there is another login.
+func (r *Retry) Afresh() {
+	r.reset()
+	r.class, r.retryAt = "", time.Time{}
+}
+
 // reset forgets failures. A kick war's rounds are not forgotten before it is over.
 func (r *Retry) reset() {
 	rounds := r.counts[ClassTakenOver.index()]

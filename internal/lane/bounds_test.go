@@ -21,7 +21,7 @@ func TestPolicies(t *testing.T) {
 			cfg := tt.cfg
 			cfg.Hold, cfg.OnFull = true, policy
 			if cfg.Budget != nil {
-				cfg.Budget = NewBudget(cfg.Budget.limit)
+				cfg.Budget = NewBudget(cfg.Budget.limit.Load())
 			}
 			l, s := New(cfg), new(source)
 			for n := 1; n <= tt.n; n++ {

@@ -1,10 +1,13 @@
 package lane
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // Budget is the memory that the lanes of a process share. A nil Budget has no limit.
 type Budget struct {
-	limit int64
+	limit atomic.Int64 // bytes
 
 	mu      sync.Mutex // protects the following fields; taken while a lane's mutex is held, never the reverse
 	used    int64
@@ -12,7 +15,19 @@ type Budget struct {
 }
 
 // NewBudget returns a budget of so many bytes, as Message.Size counts them.
-func NewBudget(limit int64) *Budget { return &Budget{limit: limit, waiting: make(map[*Lane]struct{})} }
+func NewBudget(limit int64) *Budget {
+	b := &Budget{waiting: make(map[*Lane]struct{})}
+	b.limit.Store(limit)
+	return b
+}
+
+// SetLimit changes the limit. What is taken already stays. The caller must not hold a lock that lanes' sources take.
+func (b *Budget) SetLimit(limit int64) {
+	b.limit.Store(limit)
+	for _, l := range b.free(0) {
+		l.wake()
+	}
+}
 
 // Used is how many bytes are taken.
 func (b *Budget) Used() int64 {
@@ -22,7 +37,7 @@ func (b *Budget) Used() int64 {
 }
 
 // fits says whether a message of this size can ever be reserved.
-func (b *Budget) fits(size int64) bool { return b == nil || size <= b.limit }
+func (b *Budget) fits(size int64) bool { return b == nil || size <= b.limit.Load() }
 
 // reserve takes size bytes, beyond the limit if must is set.
 func (b *Budget) reserve(size int64, must bool) bool {
@@ -31,7 +46,7 @@ func (b *Budget) reserve(size int64, must bool) bool {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !must && b.used+size > b.limit {
+	if !must && b.used+size > b.limit.Load() {
 		return false
 	}
 	b.used += size
@@ -42,7 +57,7 @@ func (b *Budget) reserve(size int64, must bool) bool {
 func (b *Budget) wait(l *Lane, size int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.used+size <= b.limit {
+	if b.used+size <= b.limit.Load() {
 		return true
 	}
 	b.waiting[l] = struct{}{}
@@ -65,7 +80,10 @@ func (b *Budget) Give(size int64) {
 
 // roomyLocked is somewhat short of the limit, so that a lane that is called mostly finds room. If it does not, it waits
 // for the next call.
-func (b *Budget) roomyLocked() bool { return b.used < b.limit-b.limit/8 }
+func (b *Budget) roomyLocked() bool {
+	limit := b.limit.Load()
+	return b.used < limit-limit/8
+}
 
 // roomy says whether it is well below the limit.
 func (b *Budget) roomy() bool {

@@ -10,7 +10,7 @@ import (
 func stuck(t *testing.T, b *Budget) *Lane {
 	t.Helper()
 	l := New(Config{Hold: true, Budget: b, OnFull: DropNewest})
-	for b.Used()+base <= b.limit {
+	for b.Used()+base <= b.limit.Load() {
 		offer(t, l, nil, 0, 1, 0)
 	}
 	return l
@@ -74,7 +74,7 @@ func TestBudgetWakes(t *testing.T) {
 	for seq := uint64(1); seq <= 13; seq++ {
 		r.Done(seq)
 		if n := rooms(); n != 0 {
-			t.Fatalf("%d calls of Room with %d of %d bytes taken", n, b.Used(), b.limit)
+			t.Fatalf("%d calls of Room with %d of %d bytes taken", n, b.Used(), b.limit.Load())
 		}
 	}
 	r.Done(14)

@@ -85,7 +85,7 @@ func (l *Lane) tick(now time.Time, pressed, short, tidy bool) {
 	e, age := l.unsavedLocked(), now.Sub(l.epoch)
 	waits := e != nil && (pressed || l.cfg.Always || l.eagerLocked() || age-e.at >= l.cfg.SpillAfter)
 	deletes := l.disk.deletes() || l.marks.pending()
-	if waits || deletes && tidy {
+	if waits || deletes && tidy || l.stage == leaving {
 		l.spool.store(l)
 	}
 	if l.gap.failed && age >= l.gap.retry {
@@ -96,7 +96,7 @@ func (l *Lane) tick(now time.Time, pressed, short, tidy bool) {
 		l.evictFrontLocked()
 		l.evictLocked()
 	}
-	if e == nil && !deletes && !l.gap.failed {
+	if e == nil && !deletes && !l.gap.failed && l.stage != leaving {
 		l.unsaved.Store(false)
 	}
 	l.unlockAndCall()
@@ -107,6 +107,9 @@ func (l *Lane) tick(now time.Time, pressed, short, tidy bool) {
 func (l *Lane) collectLocked(quota int64, end bool) (c Change, size int64, ok bool) {
 	d := &l.disk
 	d.wanted = false
+	if l.stage == released {
+		return Change{}, 0, false
+	}
 	f := flight{end: l.q.end()}
 	for i := l.q.index(d.saved); i < l.q.n; i++ {
 		e := l.q.at(i)

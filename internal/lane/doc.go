@@ -26,6 +26,9 @@
 // Each commit carries the lane's ledger as of that moment, counting only what is stored, so that after a crash it is
 // true for what is left.
 //
+// A lane may be given back with Spool.Release while the others go on: everything is stored, and what is there waits
+// until a lane of that name is wanted again.
+//
 // When the store fails nothing is settled that is not on disk; lanes go on in memory up to their bounds, and the spool
 // tries again until it works.
 //

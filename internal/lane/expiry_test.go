@@ -135,3 +135,39 @@ func TestExpiryWhileReady(t *testing.T) {
 		wantSettled(t, s, settlement{1, Dropped})
 	})
 }
+
+// What does not fit into the window holds up what is behind it, but not longer than it is there.
+func TestWindowAfterDrop(t *testing.T) {
+	window := Window{Bytes: 2*base + 100}
+	t.Run("sweep", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			l, s, c := New(Config{Hold: true}), new(source), new(consumer)
+			r := l.Attach(c, window)
+			r.Start()
+			offer(t, l, s, 1, 1, 0)
+			large := message(1, 500)
+			large.Expires = time.Now().Add(time.Second)
+			l.Offer(large, s, 2)
+			offer(t, l, s, 3, 1, 0)
+			wantDelivered(t, c, 1)
+			pass(time.Second)
+			l.Sweep()
+			wantDelivered(t, c, 3)
+		})
+	})
+	t.Run("drop oldest", func(t *testing.T) {
+		inBubble(t, func(t *testing.T) {
+			r := newRig(t, newFakeStore(), 3*base+500, 0)
+			l, s, c := r.lane(Config{MaxMessages: 3, OnFull: DropOldest, SpillAfter: time.Hour}), new(source), new(consumer)
+			l.Attach(c, window).Start()
+			offer(t, l, s, 1, 1, 0)
+			offer(t, l, s, 2, 1, 500)
+			offer(t, l, s, 3, 1, 0)
+			wantDelivered(t, c, 1)
+			if l.Offer(message(1, 600), s, 4) { // 2 is dropped, and it waits for memory all the same
+				t.Error("there was room for it")
+			}
+			wantDelivered(t, c, 3)
+		})
+	})
+}

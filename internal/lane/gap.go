@@ -227,8 +227,8 @@ func (l *Lane) loaded(p piece, records []Record, err error) {
 		if l.insertLocked(p, records) {
 			r = l.reader // else there was no memory, nor need for it: reading it again would not help
 		}
-		if l.cfg.MaxAge > 0 || l.expiring > 0 {
-			l.sweepLocked()
+		if l.sweepLocked() {
+			r = l.reader // for what it waited for
 		}
 	}
 	if l.cfg.OnFull == DropOldest {

@@ -69,7 +69,7 @@ type Config struct {
 
 // Lane is one direction of one device. See the package comment.
 type Lane struct {
-	cfg   Config
+	cfg   Config    // protected by mu but for Budget; see Reconfigure
 	epoch time.Time // ages are counted from here, so that setting the clock does not change them
 	spool *Spool    // nil: the lane lives in memory only
 	key   Key
@@ -89,6 +89,7 @@ type Lane struct {
 	bytes    int64  // of live
 	expiring int    // live messages in memory with a time of their own to expire
 	reader   *Reader
+	stage    stage
 	hold     bool
 	away     bool // no consumer is expected soon
 	count    Counters
@@ -129,15 +130,26 @@ func New(cfg Config) *Lane {
 // Offer hands a message over. From learns when it is settled, with the given token; it may be nil for QoS 0.
 //
 // Offer returns false if the lane is full and its policy is Block: then nothing happened, and from.Room is called when
-// there is room. It never blocks.
+// there is room. It also returns false while the lane is being released; Room is called if that fails. It never blocks.
 func (l *Lane) Offer(m mqtt.Message, from Source, t mqtt.Token) bool {
 	l.mu.Lock()
-	reason, taken := l.admitLocked(&m)
+	live := l.live
+	reason, taken := Reason(0), false
+	if l.stage == open {
+		reason, taken = l.admitLocked(&m)
+	}
 	if !taken {
 		if from != nil {
 			l.blocked = append(l.blocked, from)
 		}
+		var r *Reader
+		if l.live < live {
+			r = l.reader // what was dropped may have been too large for the window, and what is behind it is not
+		}
 		l.unlockAndCall()
+		if r != nil {
+			r.Pump()
+		}
 		return false
 	}
 	l.count.Accepted++
@@ -313,16 +325,25 @@ func (l *Lane) trimLocked() {
 	}
 }
 
-// Sweep drops what has become too old. It is called now and then, for lanes whose consumer is away.
+// Sweep drops what has become too old. It is called now and then, for lanes whose consumer is away or slow. If there is
+// one the caller must not hold a lock that its methods take.
 func (l *Lane) Sweep() {
 	l.mu.Lock()
-	defer l.unlockAndCall()
-	l.sweepLocked()
+	var r *Reader
+	if l.sweepLocked() {
+		r = l.reader
+	}
+	l.unlockAndCall()
+	if r != nil {
+		r.Pump()
+	}
 }
 
-func (l *Lane) sweepLocked() {
+// sweepLocked returns whether it has dropped something: what the window held back, and what is behind that on disk, may
+// have its turn now.
+func (l *Lane) sweepLocked() (dropped bool) {
 	if l.cfg.MaxAge == 0 && l.expiring == 0 {
-		return
+		return false
 	}
 	now := time.Now()
 	for i := l.q.index(l.cursor); i < l.q.n; i++ {
@@ -332,6 +353,7 @@ func (l *Lane) sweepLocked() {
 		}
 		if l.expiredLocked(e, now) {
 			l.finishLocked(e, Dropped, Expired)
+			dropped = true
 		} else if l.expiring == 0 {
 			break // the rest is younger
 		}
@@ -340,6 +362,7 @@ func (l *Lane) sweepLocked() {
 	if l.gap.count > 0 && l.cfg.MaxAge > 0 && now.Sub(l.epoch)-l.gap.oldest > l.cfg.MaxAge {
 		l.loadLocked() // to look at
 	}
+	return dropped
 }
 
 func (l *Lane) expiredLocked(e *entry, now time.Time) bool {

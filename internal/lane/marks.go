@@ -4,7 +4,7 @@ import "bridged/internal/mqtt"
 
 // marks are packet identifiers of QoS 2 messages from the lane's source that are remembered on disk, see mqtt.Mark.
 type marks struct {
-	have    map[uint16]bool      // what is on disk when everything has been committed; true: it may be already
+	have    map[uint16]haveMark  // what is on disk when everything has been committed
 	put     map[uint16]mqtt.Mark // not committed
 	removed []uint16             // the same
 	waiting []func()             // to be called when removed has been committed
@@ -12,12 +12,18 @@ type marks struct {
 	from    uint64               // messages before this sequence number belong to an earlier session
 }
 
+// haveMark is a mark that is known.
+type haveMark struct {
+	sum    uint32
+	stored bool // one of this identifier may be on disk already
+}
+
 func (m *marks) pending() bool { return len(m.put)+len(m.removed)+len(m.waiting) > 0 || m.fresh }
 
 func (m *marks) restore(saved []mqtt.Mark) {
-	m.have = make(map[uint16]bool, len(saved))
+	m.have = make(map[uint16]haveMark, len(saved))
 	for _, s := range saved {
-		m.have[s.ID] = true
+		m.have[s.ID] = haveMark{sum: s.Sum, stored: true}
 	}
 }
 
@@ -30,14 +36,23 @@ func (m *marks) storeLocked(e *entry) {
 
 func (m *marks) add(mark mqtt.Mark) {
 	if m.have == nil {
-		m.have = make(map[uint16]bool)
+		m.have = make(map[uint16]haveMark)
 	}
 	if m.put == nil {
 		m.put = make(map[uint16]mqtt.Mark)
 	}
-	stored := m.have[mark.ID]
-	m.have[mark.ID] = stored // which another one of this identifier may be
+	stored := m.have[mark.ID].stored // which another one of this identifier may be
+	m.have[mark.ID] = haveMark{sum: mark.Sum, stored: stored}
 	m.put[mark.ID] = mark
+}
+
+// all returns the marks, once everything has been committed.
+func (m *marks) all() []mqtt.Mark {
+	all := make([]mqtt.Mark, 0, len(m.have))
+	for id, h := range m.have {
+		all = append(all, mqtt.Mark{ID: id, Sum: h.sum})
+	}
+	return all
 }
 
 // takeLocked moves what is not committed to a commit.
@@ -45,7 +60,7 @@ func (m *marks) takeLocked() (flying marks, removed []uint16, put []mqtt.Mark, f
 	flying = marks{put: m.put, removed: m.removed, waiting: m.waiting, fresh: m.fresh}
 	m.put, m.removed, m.waiting, m.fresh = nil, nil, nil, false
 	for id, mark := range flying.put {
-		m.have[id] = true
+		m.have[id] = haveMark{sum: mark.Sum, stored: true}
 		put = append(put, mark)
 	}
 	return flying, flying.removed, put, flying.fresh
@@ -86,7 +101,7 @@ func (l *Lane) Mark(m mqtt.Mark) {
 func (l *Lane) Unmark(id uint16, done func()) {
 	l.mu.Lock()
 	m := &l.marks
-	stored := m.have[id]
+	stored := m.have[id].stored
 	delete(m.have, id)
 	delete(m.put, id)
 	if !stored && !m.removing(id) && !l.disk.flying.removing(id) {

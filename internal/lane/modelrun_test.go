@@ -76,6 +76,7 @@ func (p *pair) step() (did string, err error) {
 	case n < 91:
 		l.Sweep()
 		model.sweep()
+		model.pump() // what the window held back may have been dropped
 		return "sweep", nil
 	case n < 95:
 		<-time.After(time.Duration(rng.IntN(1500)) * time.Millisecond) // the clock of the bubble

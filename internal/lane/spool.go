@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,12 +44,13 @@ type Spool struct {
 
 	mu      sync.Mutex // protects the following fields; taken while a lane's mutex is held, never the reverse
 	saved   map[Key]Saved
-	lanes   []*Lane
+	lanes   []*Lane // replaced, not changed, when one goes
 	writes  []*Lane // to be looked at by the writer
 	reads   []*Lane
 	notes   map[string]*note
 	flushes []flush
-	held    map[string][]byte // notes as of the start
+	leaving []departure
+	held    map[string][]byte // all notes, as they will be when everything has been committed
 }
 
 type note struct {
@@ -112,7 +114,8 @@ func NewSpool(cfg SpoolConfig) (*Spool, error) {
 	return s, nil
 }
 
-// Lane returns the lane of this name with what is stored for it. It must not be called twice for one name.
+// Lane returns the lane of this name with what is stored for it. It must not be called again for a name before the lane
+// was given back with Release.
 func (s *Spool) Lane(key Key, cfg Config) *Lane {
 	l := New(cfg)
 	l.spool, l.key = s, key
@@ -142,8 +145,12 @@ func (s *Spool) Unclaimed() []Saved {
 	return all
 }
 
-// Notes returns the notes that were stored when the spool was made.
-func (s *Spool) Notes() map[string][]byte { return s.held }
+// Notes returns all notes.
+func (s *Spool) Notes() map[string][]byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.held)
+}
 
 // MaxNote is how many bytes a note may have.
 const MaxNote = 1 << 20
@@ -164,6 +171,11 @@ func (s *Spool) Note(name string, value []byte, done func()) error {
 		s.notes[name] = n
 	}
 	n.value = value
+	if value == nil {
+		delete(s.held, name)
+	} else {
+		s.held[name] = value
+	}
 	if done != nil {
 		n.done = append(n.done, done)
 	}
@@ -175,22 +187,25 @@ func (s *Spool) Note(name string, value []byte, done func()) error {
 // Status tells how the spool is.
 func (s *Spool) Status() SpoolStatus {
 	return SpoolStatus{
-		Fault: s.fault.Load(), Bytes: s.disk.Used(), Limit: s.cfg.Limit,
+		Fault: s.fault.Load(), Bytes: s.disk.Used(), Limit: s.disk.limit.Load(),
 		Commits: s.commits.Load(), Messages: s.messages.Load(),
 	}
 }
+
+// SetLimit changes SpoolConfig.Limit.
+func (s *Spool) SetLimit(limit int64) { s.disk.SetLimit(limit) }
 
 // works says whether messages can be stored.
 func (s *Spool) works() bool { return s != nil && s.fault.Load() == nil }
 
 // pressed says whether memory is getting short: more than half of it is taken.
 func (s *Spool) pressed() bool {
-	return s.cfg.Memory != nil && s.cfg.Memory.Used() > s.cfg.Memory.limit/2
+	return s.cfg.Memory != nil && s.cfg.Memory.Used() > s.cfg.Memory.limit.Load()/2
 }
 
 // short says whether memory is short: more than three quarters of it are taken.
 func (s *Spool) short() bool {
-	return s.cfg.Memory != nil && s.cfg.Memory.Used() > s.cfg.Memory.limit/4*3
+	return s.cfg.Memory != nil && s.cfg.Memory.Used() > s.cfg.Memory.limit.Load()/4*3
 }
 
 // reserve takes disk space.
@@ -205,7 +220,7 @@ func (s *Spool) reserve(size int64) bool {
 
 // store has the writer look at a lane. The caller holds the lane's mutex.
 func (s *Spool) store(l *Lane) {
-	if l.disk.wanted {
+	if l.disk.wanted || l.stage == released {
 		return
 	}
 	l.disk.wanted = true
@@ -368,6 +383,7 @@ func (s *Spool) commit(end bool) (wrote bool, err error) {
 	}
 	s.repaired()
 	s.flushed(flushes, err)
+	s.depart(err)
 	return wrote, err
 }
 
@@ -427,7 +443,7 @@ func (s *Spool) gather(lanes []*Lane, end bool) (b *Batch, taken []*Lane) {
 			return b, taken
 		}
 		l.mu.Lock()
-		c, size, ok := l.collectLocked(laneCommitBytes, end)
+		c, size, ok := l.collectLocked(laneCommitBytes, end || l.stage == leaving)
 		l.mu.Unlock()
 		if ok {
 			b.Changes = append(b.Changes, c)
@@ -459,8 +475,8 @@ func (s *Spool) committed(b *Batch, taken []*Lane, notes map[string]*note) {
 	}
 }
 
-// worked notes that the store does what it is asked to. Lanes that would take nothing while it failed may take something
-// again, and nothing else would tell them.
+// worked notes that the store does what it is asked to. Lanes that would take nothing while it failed may take
+// something again, and nothing else would tell them.
 func (s *Spool) worked() {
 	if !s.mended() {
 		return
@@ -476,7 +492,7 @@ func (s *Spool) mended() bool {
 	defer s.faults.Unlock()
 	fault := s.fault.Load()
 	if fault == nil || s.broken.Load() > 0 ||
-		errors.Is(fault.Err, ErrDiskLimit) && (!s.disk.roomy() || s.disk.Used()+s.refused.Load() > s.cfg.Limit) {
+		errors.Is(fault.Err, ErrDiskLimit) && (!s.disk.roomy() || s.disk.Used()+s.refused.Load() > s.disk.limit.Load()) {
 		return false
 	}
 	s.fault.Store(nil)
@@ -493,10 +509,13 @@ func (s *Spool) failed(err error) {
 		return
 	}
 	for _, l := range s.all() {
-		if l.cfg.Always {
+		l.mu.Lock()
+		always, drops := l.cfg.Always, l.cfg.OnFull != Block
+		l.mu.Unlock()
+		if always {
 			l.pump()
 		}
-		if l.cfg.OnFull != Block {
+		if drops {
 			l.wake()
 		}
 	}
@@ -527,10 +546,14 @@ func (l *Lane) pump() {
 	}
 }
 
-// Flush stores what is not settled, and returns when that is done or has failed. Run must be at work.
-func (s *Spool) Flush(ctx context.Context) error {
+// Flush stores what is not settled in these lanes, in all if there are none, and returns when that is done or has
+// failed. Run must be at work.
+func (s *Spool) Flush(ctx context.Context, lanes ...*Lane) error {
 	f := flush{lanes: make(map[*Lane]uint64), done: make(chan error, 1)}
-	for _, l := range s.all() {
+	if len(lanes) == 0 {
+		lanes = s.all()
+	}
+	for _, l := range lanes {
 		l.mu.Lock()
 		if l.unsavedLocked() != nil {
 			f.lanes[l] = l.q.end()

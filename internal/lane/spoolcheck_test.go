@@ -140,10 +140,11 @@ func (s *spoolLane) checkStuckLocked(live []int) error {
 	// fails or is full.
 	leaves := l.reader != nil && l.reader.started || s.run.spool.Status().Fault == nil
 	b := s.cfg.Budget
-	room := b.roomy() && b.Used()+s.refused <= b.limit || l.live == l.gap.count && leaves
+	room := b.roomy() && b.Used()+s.refused <= b.limit.Load() || l.live == l.gap.count && leaves
 	if s.refused > 0 && l.fitsLocked(s.refused) && room {
-		return fmt.Errorf("the source waits for room for %d bytes, and there is: %d messages (%d on disk only), memory %d of %d",
-			s.refused, l.live, l.gap.count, b.Used(), b.limit)
+		return fmt.Errorf(
+			"the source waits for room for %d bytes, and there is: %d messages (%d on disk only), memory %d of %d",
+			s.refused, l.live, l.gap.count, b.Used(), b.limit.Load())
 	}
 	return s.checkStalledLocked(live)
 }

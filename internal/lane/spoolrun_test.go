@@ -27,19 +27,31 @@ type spoolRun struct {
 	ended    chan error
 	step     atomic.Int64
 	killed   atomic.Bool
-	gathered int64 // the step in which the batch was made that is being committed
-	sick     bool
-	faulty   time.Time // when the spool last had a fault
-	well     time.Time // since when the store is, if it is
+	gathered int64                     // the step in which the batch was made that is being committed
+	faulty   time.Time                 // when the spool last had a fault
+	well     atomic.Pointer[time.Time] // since when the store is, nil while it is not
 	log      []string
 }
 
 // healthy says that the store has been working for some time.
-func (r *spoolRun) healthy(d time.Duration) bool { return !r.sick && time.Since(r.well) >= d }
+func (r *spoolRun) healthy(d time.Duration) bool {
+	well := r.well.Load()
+	return well != nil && time.Since(*well) >= d
+}
+
+func (r *spoolRun) isWell(well bool) {
+	if !well {
+		r.well.Store(nil)
+		return
+	}
+	now := time.Now()
+	r.well.Store(&now)
+}
 
 func newSpoolRun(seed uint64) *spoolRun {
 	rng := rand.New(rand.NewPCG(seed, 1))
-	r := &spoolRun{rng: rng, store: newFakeStore(), limit: plenty, disk: plenty, well: time.Now()}
+	r := &spoolRun{rng: rng, store: newFakeStore(), limit: plenty, disk: plenty}
+	r.isWell(true)
 	if rng.IntN(3) == 0 {
 		r.limit = 10 * (base + rng.Int64N(500))
 	}
@@ -169,7 +181,8 @@ func (r *spoolRun) restart(kill bool) (string, error) {
 	}
 	clean := !kill && err == nil
 	r.killed.Store(false)
-	r.store, r.sick, r.well = left, false, time.Now()
+	r.store = left
+	r.isWell(true)
 	for i, s := range r.lanes {
 		if e := s.reborn(clean, before[i]); e != nil {
 			return "", fmt.Errorf("%v after a restart, clean %v: %w", s.key, clean, e)
@@ -191,6 +204,43 @@ func (r *spoolRun) restart(kill bool) (string, error) {
 		}
 	}
 	return fmt.Sprintf("restart, kill %v, clean %v", kill, clean), nil
+}
+
+// part gives a lane back and takes it again.
+func (r *spoolRun) part(s *spoolLane) (string, error) {
+	if s.conn != nil {
+		s.detach(true)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(r.rng.IntN(3000))*time.Millisecond)
+	defer cancel()
+	if err := r.spool.Release(ctx, s.l); err != nil {
+		if r.healthy(2*time.Second) && r.disk == plenty && r.spool.Status().Fault == nil && ctx.Err() == nil {
+			return "", fmt.Errorf("%v is not released: %w", s.key, err)
+		}
+		return fmt.Sprintf("stays: %v", err), nil
+	}
+	if s.l.Offer(message(1, 1), nil, 0) {
+		return "", fmt.Errorf("%v takes messages although it was released", s.key)
+	}
+	old := s.l.Counters()
+	before, err := s.l.contents(r.store)
+	if err != nil {
+		return "", err
+	}
+	if err := s.reborn(true, before); err != nil {
+		return "", fmt.Errorf("%v was released: %w", s.key, err)
+	}
+	l := r.spool.Lane(s.key, s.cfg)
+	s.mu.Lock()
+	s.l = l
+	s.mu.Unlock()
+	c := l.Counters()
+	if c.Accepted != old.Accepted || c.Delivered != old.Delivered || c.Dropped != old.Dropped ||
+		c.Queued != old.Queued || c.Bytes != old.Bytes || c.Stored != c.Queued {
+		return "", fmt.Errorf("%v: the ledger was %+v, is %+v", s.key, old, c)
+	}
+	s.dropped, s.drops = c.DroppedTotal(), c.Dropped
+	return "released, and taken again", s.checkMarks(true)
 }
 
 // reborn sets the fates as a restart leaves them: what is stored is alive, and everything that has to be is there.
@@ -285,6 +335,10 @@ func (r *spoolRun) do() (string, error) {
 		return fmt.Sprintf("flush: %v", r.spool.Flush(context.Background())), nil
 	}
 	i := rng.IntN(len(r.lanes))
+	if rng.IntN(100) == 0 {
+		did, err := r.part(r.lanes[i])
+		return fmt.Sprintf("lane %d: %s", i, did), err
+	}
 	did := r.lanes[i].do(rng)
 	return fmt.Sprintf("lane %d: %s", i, did), nil
 }
@@ -305,7 +359,7 @@ func (r *spoolRun) fault() string {
 			s.delay = 300 * time.Millisecond
 		}
 	})
-	r.sick, r.well = n < 4, time.Now()
+	r.isWell(n >= 4)
 	return fmt.Sprintf("store: %s", []string{"fails", "fails late", "cannot read", "is slow", "works", "works"}[n])
 }
 
@@ -367,14 +421,31 @@ func (s *spoolLane) do(rng *rand.Rand) string {
 		return s.mark()
 	case n < 98:
 		return s.endSession()
+	case n < 99:
+		return s.reconfigure(rng)
 	}
 	return "nothing"
+}
+
+// reconfigure changes the bounds, and when messages are stored.
+func (s *spoolLane) reconfigure(rng *rand.Rand) string {
+	s.mu.Lock()
+	cfg := s.cfg
+	cfg.Always, cfg.SpillAfter = rng.IntN(3) == 0, time.Duration(rng.IntN(3))*time.Second
+	cfg.MaxMessages, cfg.MaxBytes = 0, 0
+	if rng.IntN(2) == 0 {
+		cfg.MaxMessages, cfg.MaxBytes = 1+rng.IntN(200), (1+rng.Int64N(200))*(base+100)
+	}
+	s.cfg = cfg
+	s.mu.Unlock()
+	s.l.Reconfigure(cfg)
+	return fmt.Sprintf("reconfigure: %+v", cfg)
 }
 
 // finish heals the store, delivers what is left, and looks for what remains of it.
 func (r *spoolRun) finish() error {
 	r.store.set(func(s *fakeStore) { s.commitErr, s.applies, s.readErr, s.delay = nil, false, nil, 0 })
-	r.sick, r.well = false, time.Now()
+	r.isWell(true)
 	<-time.After(3 * time.Second)
 	if err := r.check(); err != nil {
 		return err

@@ -17,7 +17,7 @@ import (
 )
 
 // Patience is how long a packet that must come may take.
-const Patience = 20 * time.Second
+const Patience = time.Minute
 
 // Options are what CONNECT says.
 type Options struct {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
 	"github.com/gorilla/websocket"
@@ -64,10 +65,10 @@ func appendPacket(b []byte, p packets.ControlPacket) []byte {
 // (MQTT 3.1.1, 6.0.0-4).
 type packetReader struct {
 	br  *bufio.Reader
-	max int // bytes of the largest packet
+	max *atomic.Int64 // bytes of the largest packet
 }
 
-func newPacketReader(ws *websocket.Conn, limit int) *packetReader {
+func newPacketReader(ws *websocket.Conn, limit *atomic.Int64) *packetReader {
 	// Small: gorilla has a buffer below, and a large read passes this one by.
 	return &packetReader{br: bufio.NewReaderSize(&frames{ws: ws}, 512), max: limit}
 }
@@ -85,7 +86,7 @@ func (r *packetReader) next() (packets.ControlPacket, error) {
 	fh := packets.FixedHeader{
 		MessageType: head >> 4, Dup: head&0x08 != 0, Qos: head >> 1 & 0x03, Retain: head&0x01 != 0, RemainingLength: n,
 	}
-	if n > r.max {
+	if int64(n) > r.max.Load() {
 		if fh.MessageType == packets.Publish {
 			return r.skip(fh)
 		}

@@ -2,8 +2,8 @@
 //
 // A Worker stands for one device. It runs one goroutine while there is a reason to have a cloud session, and none
 // otherwise. Each connection attempt goes through the same steps: wait for the backoff (governor.Retry) and for its
-// turn (governor.Governor), sign afresh, dial (package transport), CONNECT, bring the cloud's subscriptions in line with
-// what the device wants, and relay until the connection ends:
+// turn (governor.Governor), sign afresh, dial (package transport), CONNECT, bring the cloud's subscriptions in line
+// with what the device wants, and relay until the connection ends:
 //
 //	idle → waiting → signing → dialing → connecting → subscribing → online → draining → idle
 //
@@ -15,8 +15,7 @@
 //
 // When the device needs another session, with its will or without what the cloud has kept, the present one first
 // delivers what it has begun (yieldLocked). Whatever ends an attempt or a session against the worker's will is a
-// *failure.Failure. A message that has the cloud close the connection each time is found out
-// and dropped (suspicion).
+// *failure.Failure. A message that has the cloud close the connection each time is found out and dropped (suspicion).
 //
 // # Concurrency
 //

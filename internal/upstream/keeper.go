@@ -2,6 +2,8 @@ package upstream
 
 import (
 	"context"
+	"slices"
+	"sync"
 	"time"
 
 	"bridged/internal/failure"
@@ -17,15 +19,39 @@ const (
 )
 
 // Keeper serves the timers of all workers with one goroutine: keepalive, stalled messages, linger, answers that are
-// overdue. And it passes on to all of them what concerns many.
+// overdue. And it passes on to all of them what concerns many. Workers may come and go at any time. The zero value has
+// none.
 type Keeper struct {
 	// Also is called every second, if there is one. It is set before Run.
-	Also    func()
-	workers []*Worker
+	Also func()
+
+	mu      sync.Mutex // protects the following field
+	workers []*Worker  // replaced, not changed, when one goes
 }
 
 // NewKeeper returns a keeper for these workers.
 func NewKeeper(workers []*Worker) *Keeper { return &Keeper{workers: workers} }
+
+// Add has the keeper serve a worker, too.
+func (k *Keeper) Add(w *Worker) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.workers = append(k.workers, w)
+}
+
+// Remove takes a worker back, which has ended. Its timers may be served once more.
+func (k *Keeper) Remove(w *Worker) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.workers = slices.DeleteFunc(slices.Clone(k.workers), func(other *Worker) bool { return other == w })
+}
+
+// all is a snapshot.
+func (k *Keeper) all() []*Worker {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.workers[:len(k.workers):len(k.workers)]
+}
 
 // Run serves until ctx ends.
 func (k *Keeper) Run(ctx context.Context) {
@@ -39,7 +65,7 @@ func (k *Keeper) Run(ctx context.Context) {
 			if k.Also != nil {
 				k.Also()
 			}
-			for _, w := range k.workers {
+			for _, w := range k.all() {
 				if w.running.Load() {
 					w.tick(now)
 				}
@@ -50,7 +76,7 @@ func (k *Keeper) Run(ctx context.Context) {
 
 // Recovered tells workers that wait that their cloud's address works again. It does not block.
 func (k *Keeper) Recovered(endpoint string) {
-	for _, w := range k.workers {
+	for _, w := range k.all() {
 		if w.cfg.Target.URL.Host == endpoint {
 			w.hurry((*governor.Retry).Recovered)
 		}
@@ -59,7 +85,7 @@ func (k *Keeper) Recovered(endpoint string) {
 
 // ClockChanged tells workers that wait that the gateway has learnt the time. It does not block.
 func (k *Keeper) ClockChanged() {
-	for _, w := range k.workers {
+	for _, w := range k.all() {
 		w.hurry((*governor.Retry).ClockChanged)
 	}
 }

@@ -128,7 +128,7 @@ func (w *Worker) saveLocked() {
 
 // whenSaved calls answer when the device's subscriptions, as they are now, are on disk.
 func (w *Worker) whenSaved(answer func()) {
-	w.mu.Lock()
+	w = w.lock()
 	w.saveLocked()
 	w.mu.Unlock()
 	w.record.then(answer)

@@ -57,7 +57,7 @@ func (w *Worker) release(id uint16) {
 // forgetFlow drops the state of a session that the cloud does not have any more. Messages of it that are parked get
 // through, but nobody waits for their acknowledgement. The caller does not hold flow.mu.
 func (w *Worker) forgetFlow() {
-	f := &w.flow
+	f := w.flow
 	f.mu.Lock()
 	for i := range f.parking.cars {
 		f.parking.cars[i].token = 0

@@ -52,7 +52,7 @@ func (w *Worker) run() {
 func (w *Worker) idleReasonLocked() string {
 	switch {
 	case w.stopping:
-		return "bridged stops"
+		return w.farewell
 	case w.known:
 		return "the device left"
 	}
@@ -94,6 +94,9 @@ func (w *Worker) sleep(d time.Duration) {
 func (w *Worker) attempt(ctx context.Context) (*failure.Failure, governor.End) {
 	s, f := w.establish(ctx)
 	if s == nil {
+		if f != nil {
+			w.judged(w.blameClock(f))
+		}
 		return f, governor.End{}
 	}
 	f = s.serve()

@@ -83,7 +83,7 @@ type session struct {
 }
 
 func newSession(w *Worker, ws *websocket.Conn, nc *netconn.Conn) *session {
-	return &session{w: w, ws: ws, nc: nc, rd: newPacketReader(ws, w.cfg.MaxPacket), exchanges: make(map[uint16]*exchange)}
+	return &session{w: w, ws: ws, nc: nc, rd: newPacketReader(ws, &w.maxPacket), exchanges: make(map[uint16]*exchange)}
 }
 
 // connect sends CONNECT and waits for CONNACK. It also returns nil if the session is not wanted any more: it is
@@ -199,6 +199,7 @@ func (s *session) establish(present, reset bool) {
 	}
 	w.settleLocked(now)
 	w.mu.Unlock()
+	w.judged(nil)
 	call(calls)
 	s.flush()
 	if s.reader != nil {
@@ -213,7 +214,7 @@ func (s *session) onlineLocked() {
 	case w.state == Online || w.state == Draining: // they were in line already
 	case len(s.exchanges) > 0:
 		w.setStateLocked(Subscribing, "")
-	case !w.present && !w.cfg.Always:
+	case !w.present && !w.awaited && !w.cfg.Always:
 		w.setStateLocked(Draining, "the device is away")
 		w.recoveredLocked()
 	default:

@@ -117,7 +117,7 @@ func (t *subscriptions) allowed(local string) bool {
 // to survive a restart they are on disk by then. tell is called exactly once, on any goroutine.
 func (w *Worker) Subscribe(subs []mqtt.Subscription, tell func(codes []byte)) {
 	done := func(codes []byte) { w.whenSaved(func() { tell(codes) }) }
-	w.mu.Lock()
+	w = w.lock()
 	t := &w.subs
 	for _, s := range subs {
 		if _, had := t.device[s.Filter]; !had {
@@ -273,7 +273,7 @@ func (t *subscriptions) send(w *Worker, s *session, p packets.ControlPacket, idF
 // and a restart does not bring them back.
 func (w *Worker) Unsubscribe(filters []string, tell func()) {
 	done := func() { w.whenSaved(tell) }
-	w.mu.Lock()
+	w = w.lock()
 	t := &w.subs
 	for _, f := range filters {
 		delete(t.device, f)

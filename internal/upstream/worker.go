@@ -48,6 +48,10 @@ type Config struct {
 	Dialer   *transport.Dialer
 	Target   transport.Target
 	Identity Signer
+	// Verdict is told what the cloud says to the login of each attempt: nil if it accepts it, otherwise why there is no
+	// session. It is called without locks, on the worker's goroutine, before messages flow, and must not block. It may be
+	// nil.
+	Verdict func(*failure.Failure)
 	// Key is what the cloud's connect limit applies to; see governor.Dial.
 	Key string
 	// Timed says that the login depends on the time.
@@ -105,24 +109,29 @@ type Worker struct {
 	// leaving says that an empty up lane ends the session.
 	leaving atomic.Bool
 	count   counters
+	// maxPacket is Config.MaxPacket, which Adjust changes.
+	maxPacket atomic.Int64
 
-	mu        sync.Mutex // protects the following fields
-	state     State
-	since     time.Time
-	reason    string
-	line      timeline
-	present   bool         // the device is connected
-	connect   mqtt.Connect // what it asked for, last
-	known     bool         // it has been connected since the start
-	leftAt    time.Time
-	leftWall  time.Time // the same for Kept; zero while the device is connected
-	reset     bool      // the cloud's session is to be discarded first
-	willSpent bool      // the cloud has published the will of the device's present connection
-	live      *session
-	cancelTry context.CancelFunc // interrupts the attempt that is under way, nil if none is
-	retry     *governor.Retry
-	last      *failure.Failure
-	logged    struct { // above debug
+	mu       sync.Mutex // protects the following fields
+	state    State
+	since    time.Time
+	reason   string
+	line     timeline
+	present  bool         // the device is connected
+	awaited  bool         // it waits for the cloud's word on its login; see Await
+	connect  mqtt.Connect // what it asked for, last
+	known    bool         // it has been connected since the start
+	leftAt   time.Time
+	leftWall time.Time // the same for Kept; zero while the device is connected
+	reset    bool      // the cloud's session is to be discarded first
+	// awaitedClean is the clean session flag of the device that is awaited.
+	awaitedClean bool
+	willSpent    bool // the cloud has published the will of the device's present connection
+	live         *session
+	cancelTry    context.CancelFunc // interrupts the attempt that is under way, nil if none is
+	retry        *governor.Retry
+	last         *failure.Failure
+	logged       struct { // above debug
 		failure *failure.Failure
 		at      time.Time
 	}
@@ -131,9 +140,11 @@ type Worker struct {
 	outage    outage
 	subs      subscriptions
 	stopping  bool
+	farewell  string  // why it stops
+	heir      *Worker // that has taken this one's place, see Succeed
 
-	flow   flow
-	record record
+	flow   *flow
+	record *record
 }
 
 // flow is what every message passes: the MQTT session's state, and the connection it runs on.
@@ -168,9 +179,11 @@ func New(cfg Config) *Worker {
 		state:  Idle,
 		since:  time.Now(),
 		retry:  cfg.Retry,
+		flow:   new(flow),
+		record: &record{save: cfg.Save},
 	}
 	w.subs.init(cfg)
-	w.record.save = cfg.Save
+	w.maxPacket.Store(int64(cfg.MaxPacket))
 	w.restore(cfg.Kept)
 	w.flow.in.Restore(cfg.Marks.Marks())
 	w.flow.pacer = newPacer(cfg.Limits.UplinkPerSecond)
@@ -203,7 +216,7 @@ func (w *Worker) Offer(m mqtt.Message, from lane.Source, t mqtt.Token) bool {
 
 // hurry has the next attempt come sooner if Retry, told of something that gives hope, says so.
 func (w *Worker) hurry(tell func(*governor.Retry, time.Time) bool) {
-	w.mu.Lock()
+	w = w.lock()
 	defer w.mu.Unlock()
 	w.resting.Store(false) // once is enough
 	if tell(w.retry, time.Now()) {
@@ -213,8 +226,9 @@ func (w *Worker) hurry(tell func(*governor.Retry, time.Time) bool) {
 
 // Connected says that the device has connected, and with what. It comes after Disconnected for an earlier connection.
 func (w *Worker) Connected(c mqtt.Connect) {
-	w.mu.Lock()
+	w = w.lock()
 	w.present, w.known, w.connect, w.willSpent, w.leftWall = true, true, c, false, time.Time{}
+	w.awaited = false
 	w.leaving.Store(false)
 	s := w.live
 	if c.Reset || w.cleanLocked() && !(s != nil && s.clean) {
@@ -248,7 +262,7 @@ func (w *Worker) needsWillLocked() bool {
 // Disconnected says that the device has left, and how long its session is kept now, as mqtt.Connect.Expiry has it.
 // Unless it left gracefully its will is due.
 func (w *Worker) Disconnected(graceful bool, expiry uint32) {
-	w.mu.Lock()
+	w = w.lock()
 	w.present = false
 	w.leftAt = time.Now()
 	w.leftWall, w.connect.Expiry = w.leftAt.Round(0), expiry
@@ -303,7 +317,7 @@ func (s *willSource) Room() { s.w.Offer(s.m, s, 0) }
 
 // EndSession says that the device's kept session is over: the cloud's is to be discarded with the next connect.
 func (w *Worker) EndSession() {
-	w.mu.Lock()
+	w = w.lock()
 	w.dropDeviceSubsLocked()
 	w.reset = !w.cfg.Persistent
 	w.connect = mqtt.Connect{Clean: true}
@@ -318,7 +332,7 @@ func (w *Worker) EndSession() {
 
 // kick makes sure that run is at work if there is a reason, and looks at the reasons again if it is.
 func (w *Worker) kick() {
-	w.mu.Lock()
+	w = w.lock()
 	defer w.mu.Unlock()
 	if w.running.Load() {
 		w.interruptLocked()
@@ -343,11 +357,14 @@ func (w *Worker) demandLocked() bool {
 	if w.stopping {
 		return false
 	}
-	return w.present || w.cfg.Always || !w.cfg.Up.Empty()
+	return w.present || w.awaited || w.cfg.Always || !w.cfg.Up.Empty()
 }
 
 // cleanLocked is the clean session flag for the cloud. As long as the device has not said, its session is not touched.
 func (w *Worker) cleanLocked() bool {
+	if w.awaited {
+		return w.awaitedClean && !w.cfg.Persistent
+	}
 	return w.known && w.connect.Clean && !w.cfg.Persistent
 }
 
@@ -366,7 +383,7 @@ func (w *Worker) settleLocked(now time.Time) {
 		s.yieldedLocked(now)
 		return
 	}
-	if w.present {
+	if w.present || w.awaited {
 		return
 	}
 	empty := w.cfg.Up.Empty()
@@ -374,7 +391,7 @@ func (w *Worker) settleLocked(now time.Time) {
 	case s != nil && s.finish && empty: // a will that the cloud is to publish
 		s.endLocked(!s.abort, "the device left")
 	case w.stopping && empty:
-		w.endTryLocked("bridged stops")
+		w.endTryLocked(w.farewell)
 	case w.cfg.Always || !empty:
 		if s != nil && s.established && !w.cfg.Always && w.state == Online {
 			w.setStateLocked(Draining, "the device left")
@@ -403,13 +420,15 @@ func (w *Worker) endTryLocked(reason string) {
 
 // Stop ends the worker. While ctx lasts, an established session delivers what the up lane holds; then it says goodbye.
 // Stop returns when everything has ended.
-func (w *Worker) Stop(ctx context.Context) {
+func (w *Worker) Stop(ctx context.Context) { w.stop(ctx, "bridged stops") }
+
+func (w *Worker) stop(ctx context.Context, reason string) {
 	w.mu.Lock()
-	w.stopping = true
-	w.present = false
+	w.stopping, w.farewell = true, reason
+	w.present, w.awaited = false, false
 	w.leaving.Store(true)
 	if w.live == nil || !w.live.established {
-		w.endTryLocked("bridged stops")
+		w.endTryLocked(reason)
 	}
 	s := w.live
 	resume := s != nil && s.stopYieldingLocked()
@@ -419,17 +438,21 @@ func (w *Worker) Stop(ctx context.Context) {
 		s.reader.Pump()
 	}
 	w.flushSession(s)
+	w.wait(ctx)
+	w.keepMarks()
+}
 
+// wait waits until run has ended, which it is made to when ctx ends.
+func (w *Worker) wait(ctx context.Context) {
 	ended := make(chan struct{})
 	go func() { w.wg.Wait(); close(ended) }()
 	select {
 	case <-ended:
 	case <-ctx.Done():
 		w.mu.Lock()
-		w.endTryLocked("bridged stops")
+		w.endTryLocked(w.farewell)
 		w.mu.Unlock()
 		<-ended
 	}
 	w.cancel()
-	w.keepMarks()
 }

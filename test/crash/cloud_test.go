@@ -53,7 +53,7 @@ func (c *cloud) take(m cloudsim.Received) {
 		o = &order{device: m.Device}
 		c.arrived[m.Device] = o
 	}
-	o.take(n)
+	o.take(n, m.Connection)
 }
 
 // from is how many different messages of a device have arrived.
@@ -80,7 +80,6 @@ func (c *cloud) all() int {
 // check looks at what has arrived of what was sent.
 func (c *cloud) check(tb testing.TB, senders []*sender) {
 	tb.Helper()
-	connections := c.connections()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, err := range c.faults {
@@ -93,7 +92,7 @@ func (c *cloud) check(tb testing.TB, senders []*sender) {
 			tb.Errorf("%s: nothing arrived", s.name)
 			continue
 		}
-		if err := o.check(s.next, connections[s.name]+int(s.logins.Load())); err != nil {
+		if err := o.check(s.next, source{sent: s.sent}); err != nil {
 			tb.Error(err)
 		}
 		if s.early > 0 {

@@ -429,7 +429,7 @@ func (r *faultRun) listens() {
 				if err != nil {
 					r.Fatal(err)
 				}
-				came.take(n)
+				came.take(n, 1)
 			}
 			takeQoS2(r.T, l, p, in, got)
 		case <-time.After(patience):
@@ -438,7 +438,7 @@ func (r *faultRun) listens() {
 	}
 	r.ping(l) // bridged has read what came before
 	l.goodbye()
-	if err := came.check(r.waiting, 0); err != nil {
+	if err := came.check(r.waiting, source{}); err != nil {
 		r.Error(err)
 	}
 }

@@ -1,12 +1,7 @@
 package crash
 
 import (
-	"context"
-	"errors"
-	"os/exec"
-	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 )
@@ -73,38 +68,4 @@ func (r *faultRun) pings(done func() bool) (took []time.Duration) {
 		wait(r.Context(), 10*time.Millisecond)
 	}
 	return took
-}
-
-// Where the state directory cannot be written bridged does not start, and says why; when it can, nothing is lost.
-func TestStartReadOnly(t *testing.T) {
-	t.Parallel()
-	disk := newTmpfs(t, "16m")
-	c := newCloud(t)
-	c.Down()
-	dev := names(1)[0]
-	s := newSite(t, settings{cloud: c.WSURL(), state: filepath.Join(disk.dir, "state"), queue: queueYAML("spill"),
-		devices: names(1)})
-	s.start()
-	s.ready()
-	publish(t, s, dev, 0)
-	s.kill()
-	disk.remount("ro")
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, bridged, "run", "-c", s.conf).CombinedOutput()
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) || exit.ExitCode() != 1 {
-		t.Errorf("it ended with %v", err)
-	}
-	if i := strings.Index(string(out), "error: "); i < 0 || !strings.Contains(string(out)[i:], "read-only") ||
-		!strings.Contains(string(out)[i:], "state_dir") {
-		t.Errorf("no message that says why:\n%s", out)
-	}
-	disk.remount("rw")
-	if err := c.Up(); err != nil {
-		t.Fatal(err)
-	}
-	s.start()
-	until(t, "the message arrives", func() bool { return c.from(dev) == 1 }, s.process.said)
-	s.stop()
 }

@@ -160,5 +160,5 @@ func (r *receiver) take(p *packets.PublishPacket) error {
 func (r *receiver) have(n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.got.take(n)
+	r.got.take(n, r.logins.Load())
 }

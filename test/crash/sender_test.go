@@ -33,11 +33,13 @@ type sender struct {
 	subscribed bool // bridged has confirmed a subscription, so that the session must be there from now on
 	out        []*outgoing
 	id         uint16
-	early      int // acknowledgements that came before older ones; for others to read when it has ended
+	sent       []int // the number of each message that it sent, in order; for others to read when it has ended
+	early      int   // acknowledgements that came before older ones; for others to read when it has ended
 }
 
 // outgoing is a message that is not done with.
 type outgoing struct {
+	n        int // its number
 	packet   *packets.PublishPacket
 	received bool // PUBREC came
 	answered bool // on this connection
@@ -136,6 +138,7 @@ func (s *sender) again() error {
 		if o.received {
 			err = s.link.answer(packets.Pubrel, o.packet.MessageID)
 		} else {
+			s.sent = append(s.sent, o.n)
 			err = s.link.send(o.packet)
 		}
 		if err != nil {
@@ -164,8 +167,9 @@ func (s *sender) publish() error {
 	p.TopicName, p.Payload, p.Qos = "up/"+s.name, text(s.name, s.next), s.qos(s.next)
 	s.id = s.id%1000 + 1
 	p.MessageID = s.id
+	s.out = append(s.out, &outgoing{n: s.next, packet: p})
+	s.sent = append(s.sent, s.next)
 	s.next++
-	s.out = append(s.out, &outgoing{packet: p})
 	return s.link.send(p)
 }
 

@@ -272,10 +272,9 @@ func (a *actor) until(text string) {
 // closed goes on until the server has closed the connection because of what it was sent last, if it does.
 func (a *actor) closed(because string) {
 	a.tb.Helper()
-	const within = 3 * time.Second
-	timeout := time.After(within)
+	timeout := time.After(patience)
 	for {
-		p := a.Next(within)
+		p := a.Next(patience)
 		select {
 		case <-timeout:
 			a.note(&a.answers, "no end after %s", because)

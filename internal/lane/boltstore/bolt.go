@@ -30,17 +30,23 @@ var bucketNames = [buckets]string{"meta", "lanes", "messages", "marks", "notes",
 type handle struct {
 	db *bbolt.DB
 	f  *os.File // bbolt's own
+	r  *patient // reads f
+	// reading says that the file system is mounted for reading only.
+	reading bool
 	// stuck says that bbolt panicked while it held one of its locks.
 	stuck atomic.Bool
 }
 
 // openBolt hands a file to bbolt, which owns it from now on. Its frame must have been checked, or it must be empty.
-func openBolt(f *os.File) (*handle, error) {
-	h := &handle{f: f}
+func openBolt(f *os.File) (*handle, error) { return openBoltFor(f, false) }
+
+func openBoltFor(f *os.File, reading bool) (*handle, error) {
+	h := &handle{f: f, r: newPatient(f), reading: reading}
 	err := guard(func() (err error) {
 		h.db, err = bbolt.Open(f.Name(), 0o600, &bbolt.Options{
 			// A lock that is held is not waited for. What holds it must be somebody's tool: the directory is ours.
 			Timeout:  time.Millisecond,
+			ReadOnly: reading,
 			PageSize: pageSize,
 			// The list of free pages is written with each commit. Without it every page would be read at the start,
 			// and after every commit that fails, by a goroutine of bbolt's whose panics nobody can recover.
@@ -76,7 +82,7 @@ func guard(f func() error) (err error) {
 // begin begins a transaction.
 func (h *handle) begin(writable bool) (tx *bbolt.Tx, err error) {
 	// Bbolt reads the mapped meta pages under a lock that it would keep if that failed. So it is tried here first.
-	if _, _, err := readMeta(h.f); err != nil {
+	if _, _, err := readMeta(h.r); err != nil {
 		return nil, err
 	}
 	err = guard(func() (err error) {
@@ -112,7 +118,7 @@ type snapshot struct {
 }
 
 func snapshotOf(h *handle, tx *bbolt.Tx) snapshot {
-	p := &pages{r: h.f, end: uint64(tx.Size() / pageSize)}
+	p := &pages{r: h.r, end: uint64(tx.Size() / pageSize)}
 	return snapshot{pages: p, root: tree{pages: p, root: uint64(tx.Cursor().Bucket().RootPage())}}
 }
 

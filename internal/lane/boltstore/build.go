@@ -102,8 +102,8 @@ func (b *builder) read() (v snapshot, err error) {
 		if err := b.flush(); err != nil {
 			return err
 		}
-		m, _, err := readMeta(b.h.f)
-		p := &pages{r: b.h.f, end: m.end}
+		m, _, err := readMeta(b.h.r)
+		p := &pages{r: b.h.r, end: m.end}
 		v = snapshot{pages: p, root: tree{pages: p, root: m.root}}
 		return err
 	})

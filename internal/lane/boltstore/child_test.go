@@ -37,7 +37,9 @@ func atoi(s string) int {
 	return n
 }
 
-// childCommand starts the test binary again as a child, by way of another program if there is one.
+// childCommand starts the test binary again as a child, by way of another program if there is one. Between fork and
+// exec a child has the locks of all stores that are open, so tests with children run beside no others that open a store
+// twice.
 func childCommand(t testing.TB, mode string, by []string, args ...string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
@@ -46,7 +48,7 @@ func childCommand(t testing.TB, mode string, by []string, args ...string) *exec.
 	}
 	all := append(append(by[:len(by):len(by)], self), args...)
 	cmd := exec.CommandContext(t.Context(), all[0], all[1:]...)
-	cmd.Env = append(os.Environ(), childMode+"="+mode)
+	cmd.Env = append(os.Environ(), childMode+"="+mode, "GORACE=atexit_sleep_ms=0") // it would sleep for a second
 	cmd.Stderr = os.Stderr
 	return cmd
 }

@@ -63,7 +63,10 @@ func (s *Store) tryWrite(f func(*plan) error) error {
 
 // carryOut commits a plan.
 func (s *Store) carryOut(p *plan, tx *bbolt.Tx) error {
-	err := s.checkCommit(p)
+	err := s.checkPlace()
+	if err == nil {
+		err = s.checkCommit(p)
+	}
 	if err == nil {
 		err = s.syncDir()
 	}
@@ -80,14 +83,14 @@ func (s *Store) carryOut(p *plan, tx *bbolt.Tx) error {
 		s.h.end(tx)
 		return err
 	}
-	s.mended = 0
+	s.mended, s.nothing = 0, false
 	p.committed = 1
 	return nil
 }
 
 // checkCommit has everything read that bbolt will read.
 func (s *Store) checkCommit(p *plan) error {
-	m, _, err := readMeta(s.h.f)
+	m, _, err := readMeta(s.h.r)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 // System calls fail now and then. What was acknowledged is there, also after a power cut, and the store goes on when
 // they work again.
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	const batches = 60
 	for _, inject := range []string{
 		"fdatasync:error=EIO:when=2+7",    // of data and of meta pages in turn
@@ -41,7 +42,7 @@ func TestFaults(t *testing.T) {
 				t.Error("the file was taken for damaged")
 			}
 			if strings.Contains(inject, "sync") {
-				for _, w := range cuts(t, tr.events, 2, batches, 30) {
+				for _, w := range (cutting{seed: 2, batches: batches, cuts: 60}).do(t, tr.events) {
 					t.Error(w)
 				}
 			}

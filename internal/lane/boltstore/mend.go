@@ -29,10 +29,13 @@ func (s *Store) mend(cause error) (err error) {
 	if errors.As(cause, &d) && d.stack != nil {
 		fields = append(fields, zap.ByteString("stack", d.stack))
 	}
-	if s.mended++; s.mended > mendMost {
+	if s.mended >= mendMost {
 		return fmt.Errorf("%s is damaged again right after it was mended: %s", s.path, cause.Error())
 	}
-	s.log.Error("the spool file is damaged, salvaging what can be read", fields...)
+	if s.mending != cause.Error() { // otherwise it was said, and could not be done
+		s.mending = cause.Error()
+		s.log.Error("the spool file is damaged, salvaging what can be read", fields...)
+	}
 	known := make(map[uint32]lane.Key)
 	for id, li := range s.ids {
 		known[id] = li.key
@@ -43,6 +46,8 @@ func (s *Store) mend(cause error) (err error) {
 	if err := s.salvage(known); err != nil {
 		return fmt.Errorf("salvaging %s: %w", s.path, err)
 	}
+	s.mended++
+	s.mending = ""
 	return nil
 }
 
@@ -85,8 +90,16 @@ func (s *Store) salvage(known map[uint32]lane.Key) error {
 	s.countRepair()
 	s.log.Error("the spool was damaged: it was set aside, and a new file has what could be read of it",
 		zap.String("file", s.path), zap.String("damaged", aside), zap.Int("salvaged", v.salvaged),
-		zap.Uint64("lost", v.lost), zap.Int("nameless", v.nameless), zap.Int("places", v.places))
+		v.lostField(), zap.Int("nameless", v.nameless), zap.Int("places", v.places))
 	return s.syncDir()
+}
+
+// lostField says how many messages are lost, as far as the states that are left tell.
+func (v *salvage) lostField() zap.Field {
+	if v.damagedAt[laneBucket] {
+		return zap.String("lost", fmt.Sprintf("unknown, %d at least", v.lost))
+	}
+	return zap.Uint64("lost", v.lost)
 }
 
 // setAside renames the damaged file. The one that replaces it is complete and named in the directory by then.

@@ -20,7 +20,10 @@ var mounted = map[string]func(dir string) error{
 	"full open":    openFull,
 	"full compact": compactFull,
 	"full mend":    mendFull,
+	"mend later":   mendLater,
 	"read only":    openReadOnly,
+	"create":       createReadOnly,
+	"appear":       appear,
 }
 
 func TestMounted(t *testing.T) {
@@ -150,22 +153,55 @@ func mustSay(err, kind error, parts ...string) error {
 	return nil
 }
 
-// There is no room for a first file.
+// There is no room for a first file. It is made when there is.
 func openFull(dir string) error {
 	free, err := ballast(dir, 0)
 	if err != nil {
 		return err
 	}
-	_, err = Open(dir, Options{})
-	if err := mustSay(err, syscall.ENOSPC, filepath.Join(dir, fileName), "make room"); err != nil {
-		return err
-	}
-	if err := free(); err != nil {
-		return err
-	}
-	s, err := Open(dir, Options{})
+	return withoutFile(dir, syscall.ENOSPC, "make room", free)
+}
+
+// withoutFile opens a store where no file can be made, until works was called.
+func withoutFile(dir string, kind error, says string, works func() error) error {
+	s, err := open(dir, Options{}, small)
 	if err != nil {
 		return err
+	}
+	m := newModel()
+	if d := m.differs(s); d != "" {
+		return errors.New(d)
+	}
+	b := m.fill(key("d"), 3, 10)
+	for range 2 {
+		if err := mustSay(s.Commit(b), kind, s.path, says); err != nil {
+			return err
+		}
+	}
+	if err := works(); err != nil {
+		return err
+	}
+	if err := s.Commit(b); err != nil {
+		return err
+	}
+	m.apply(b)
+	return sameAgain(s, m)
+}
+
+// sameAgain checks what a store holds, also when it is opened anew.
+func sameAgain(s *Store, m *model) error {
+	if d := m.differs(s); d != "" {
+		return errors.New(d)
+	}
+	err := s.Close()
+	if err != nil {
+		return err
+	}
+	if s, err = open(s.dir, Options{}, small); err != nil {
+		return err
+	}
+	if d := m.differs(s); d != "" {
+		return errors.New(d)
 	}
 	return s.Close()
 }
@@ -271,32 +307,153 @@ func mendFull(dir string) error {
 	return s.Close()
 }
 
-// The file system is mounted for reading only.
-func openReadOnly(dir string) error {
-	s, err := Open(dir, Options{})
+// A file that is in use is damaged, and there is no room to mend it for a while.
+func mendLater(dir string) error {
+	s, err := open(dir, Options{}, small)
 	if err != nil {
 		return err
 	}
+	m := newModel()
+	b := m.fill(key("d"), 30, 300)
+	if err := s.Commit(b); err != nil {
+		return err
+	}
+	m.apply(b)
+	meta, _, err := readMeta(s.h.r)
+	if err != nil {
+		return err
+	}
+	if _, err := s.h.f.WriteAt(make([]byte, pageSize), int64(meta.root)*pageSize); err != nil {
+		return err
+	}
+	free, err := ballast(dir, 0)
+	if err != nil {
+		return err
+	}
+	b = m.fill(key("d"), 3, 10)
+	for range 2 * mendMost {
+		if err := mustSay(s.Commit(b), syscall.ENOSPC, "salvaging "+s.path); err != nil {
+			return err
+		}
+	}
+	if err := free(); err != nil {
+		return err
+	}
+	if err := s.Commit(b); err != nil {
+		return err
+	}
+	m.apply(b)
+	return sameAgain(s, m)
+}
+
+func remount(dir string, flags uintptr) error {
+	return syscall.Mount("", filepath.Dir(dir), "", syscall.MS_REMOUNT|flags, "")
+}
+
+// The file system is mounted for reading only. What is there can be read.
+func openReadOnly(dir string) error {
+	s, err := open(dir, Options{}, small)
+	if err != nil {
+		return err
+	}
+	m := newModel()
+	b := m.fill(key("d"), 30, 300)
+	if err := s.Commit(b); err != nil {
+		return err
+	}
+	m.apply(b)
 	if err := s.Close(); err != nil {
 		return err
 	}
-	remount := func(flags uintptr) error {
-		return syscall.Mount("", filepath.Dir(dir), "", syscall.MS_REMOUNT|flags, "")
-	}
-	if err := remount(syscall.MS_RDONLY); err != nil {
+	if err := remount(dir, syscall.MS_RDONLY); err != nil {
 		return err
 	}
-	_, err = Open(dir, Options{})
-	if err := mustSay(err, syscall.EROFS, s.path, "mounted for writing"); err != nil {
+	if s, err = open(dir, Options{}, small); err != nil {
 		return err
 	}
-	if err := remount(0); err != nil {
+	before, err := os.ReadFile(s.path)
+	if err != nil {
 		return err
 	}
-	if s, err = Open(dir, Options{}); err != nil {
+	b = m.fill(key("d"), 3, 10)
+	for range 2 {
+		if err := mustSay(s.Commit(b), syscall.EROFS, s.path, "mounted for writing"); err != nil {
+			return err
+		}
+		if records, err := s.Read(key("d"), 1, 100, 100, 1<<20); len(records) != 30 || err != nil {
+			return fmt.Errorf("%d messages, %w", len(records), err)
+		}
+	}
+	if err := mustSay(s.Maintain(), syscall.EROFS); err != nil {
 		return err
 	}
-	return s.Close()
+	if after, err := os.ReadFile(s.path); err != nil || string(after) != string(before) {
+		return errors.New("the file was changed")
+	}
+	if err := remount(dir, 0); err != nil {
+		return err
+	}
+	if err := s.Commit(b); err != nil {
+		return err
+	}
+	m.apply(b)
+	return sameAgain(s, m)
+}
+
+// The file system is mounted for reading only, and there is no file.
+func createReadOnly(dir string) error {
+	if err := remount(dir, syscall.MS_RDONLY); err != nil {
+		return err
+	}
+	return withoutFile(dir, syscall.EROFS, "mounted for writing", func() error { return remount(dir, 0) })
+}
+
+// A file appears, with messages that the user of the store knows nothing of. It is left alone until the next start.
+func appear(dir string) error {
+	other := dir + "2"
+	if err := os.Mkdir(other, 0o700); err != nil {
+		return err
+	}
+	s, err := open(other, Options{}, small)
+	if err != nil {
+		return err
+	}
+	m := newModel()
+	b := m.fill(key("d"), 3, 10)
+	if err := s.Commit(b); err != nil {
+		return err
+	}
+	m.apply(b)
+	if err := s.Close(); err != nil {
+		return err
+	}
+	free, err := ballast(dir, 0)
+	if err != nil {
+		return err
+	}
+	late, err := open(dir, Options{}, small)
+	if err != nil {
+		return err
+	}
+	if d := newModel().differs(late); d != "" {
+		return errors.New(d)
+	}
+	if err := errors.Join(free(), os.Rename(s.path, late.path)); err != nil {
+		return err
+	}
+	b = newModel().fill(key("d"), 1, 10)
+	for range 2 {
+		if err := mustSay(late.Commit(b), errAppeared, late.path, "start it again"); err != nil {
+			return err
+		}
+	}
+	if err := late.Close(); err != nil {
+		return err
+	}
+	if s, err = open(dir, Options{}, small); err != nil {
+		return err
+	}
+	return sameAgain(s, m)
 }
 
 func TestNoPermission(t *testing.T) {

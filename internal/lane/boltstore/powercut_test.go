@@ -1,6 +1,7 @@
 package boltstore
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -83,52 +84,89 @@ func (d *disk) change(entries map[string]int, e event) {
 	}
 }
 
-// leave writes to a directory what may be found on the disk if the power is cut now: all that was synced, and of the
-// rest nothing, all, or some, and of some only some sectors.
-func (d *disk) leave(dir string, rng *rand.Rand) error {
-	kind := rng.IntN(4)
+// ending is how much of what was not synced is on the disk after a power cut.
+type ending int
+
+const (
+	nothing ending = iota
+	everything
+	some    // of the writes
+	sectors // of some writes only
+	endings
+)
+
+// leave writes to a directory what may be found on the disk if the power is cut now: all that was synced, and the rest
+// as the ending says.
+func (d *disk) leave(dir string, end ending, rng *rand.Rand) error {
 	entries := maps.Clone(d.entries)
 	n := rng.IntN(len(d.changes) + 1)
-	if kind < 2 {
-		n = kind * len(d.changes)
+	switch end {
+	case nothing:
+		n = 0
+	case everything:
+		n = len(d.changes)
 	}
 	for _, c := range d.changes[:n] { // they go through a journal, in order
 		d.change(entries, c)
 	}
-	for name, file := range entries {
-		f := d.file(file)
-		left := onDisk{data: slices.Clone(f.data)}
-		for _, p := range f.pending {
-			switch {
-			case kind == 0, kind > 1 && rng.IntN(2) == 0:
-			case kind == 3 && p.kind == evWrite && rng.IntN(2) == 0:
-				for at := 0; at < len(p.data); at += 512 {
-					if rng.IntN(2) == 0 {
-						part := event{off: p.off + int64(at), data: p.data[at:min(at+512, len(p.data))]}
-						left.apply(part)
-					}
-				}
-			default:
-				left.apply(p)
-			}
-		}
-		if err := os.WriteFile(filepath.Join(dir, name), left.data, 0o600); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(entries)) {
+		if err := d.file(entries[name]).leave(filepath.Join(dir, name), end, rng); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// cuts cuts the power at many moments of a trace and returns what was wrong afterwards.
-func cuts(t *testing.T, events []event, seed, batches, howMany int, from ...int) (wrong []string) {
+func (f *onDisk) leave(path string, end ending, rng *rand.Rand) error {
+	if err := os.WriteFile(path, f.data, 0o600); err != nil {
+		return err
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	for _, p := range f.pending {
+		switch {
+		case end == nothing, end > everything && rng.IntN(2) == 0:
+		case p.kind == evTruncate:
+			err = errors.Join(err, file.Truncate(p.off))
+		case end == sectors && rng.IntN(2) == 0:
+			for at := 0; at < len(p.data); at += 512 {
+				if rng.IntN(2) == 0 {
+					_, werr := file.WriteAt(p.data[at:min(at+512, len(p.data))], p.off+int64(at))
+					err = errors.Join(err, werr)
+				}
+			}
+		default:
+			_, werr := file.WriteAt(p.data, p.off)
+			err = errors.Join(err, werr)
+		}
+	}
+	return errors.Join(err, file.Close())
+}
+
+// cutting says at which moments of a trace the power is cut.
+type cutting struct {
+	seed, batches int // of the script
+	from          int // the first event
+	cuts          int // about how many, at random
+	// at says after which other events it is cut in every way; may be nil.
+	at   func(event) bool
+	most int // faults, after which it is enough; 0: all
+}
+
+// do cuts the power at many moments of a trace and returns what was wrong afterwards. What bbolt writes depends on the
+// order in which it goes through a map, so that a trace is never the same. Therefore nothing that the test relies on is
+// left to chance: at the moments that matter all endings are tried.
+func (c cutting) do(t *testing.T, events []event) (wrong []string) {
 	t.Helper()
-	from = append(from, 0)
 	models := []*model{newModel()}
-	for sc := scriptOf(seed); len(models) <= batches; {
+	for sc := scriptOf(c.seed); len(models) <= c.batches; {
 		sc.next()
 		models = append(models, sc.m.clone())
 	}
-	rng := rand.New(rand.NewPCG(uint64(seed), 77))
+	rng := rand.New(rand.NewPCG(uint64(c.seed), 77))
+	odds := float64(c.cuts) / float64(int(endings)*(len(events)-c.from))
 	d := newDisk()
 	acked, tried := 0, 0
 	for i, e := range events {
@@ -136,47 +174,73 @@ func cuts(t *testing.T, events []event, seed, batches, howMany int, from ...int)
 		if e.kind == evAck {
 			acked = e.ack
 		}
-		// What happens to names, the first file's making and what follows a failure are short and worth more tries.
-		odds := float64(howMany) / float64(len(events)-from[0])
-		switch {
-		case i < from[0]:
-			odds = 0
-		case e.kind >= evSyncDir && e.kind != evAck, i < from[0]+8:
-			odds = 1
-		case slices.ContainsFunc(events[max(0, i-25):i], func(e event) bool { return e.failed }):
-			odds = 0.15
+		if i < c.from {
+			continue
 		}
-		for range 2 {
-			if rng.Float64() >= odds {
+		chance := odds
+		switch {
+		// What happens to names, and the first file's making.
+		case *thorough, e.kind >= evSyncDir && e.kind != evAck, i < c.from+8, c.at != nil && c.at(e):
+			chance = 1
+		case slices.ContainsFunc(events[max(0, i-25):i], func(e event) bool { return e.failed }):
+			chance = max(odds, 0.08)
+		}
+		for end := range endings {
+			if rng.Float64() >= chance {
 				continue
 			}
 			tried++
-			if fault := afterCut(t, d, rng, models[acked], models[min(acked+1, batches)]); fault != "" {
+			at := cut{disk: d, end: end, seed: rng.Uint64(), acked: models[acked], next: models[min(acked+1, c.batches)]}
+			if fault := at.fault(t, c.most == 0); fault != "" {
 				wrong = append(wrong, fmt.Sprintf("cut after event %d, %d acknowledged: %s", i, acked, fault))
 			}
-			if len(wrong) == 5 {
+			if c.most > 0 && len(wrong) == c.most || len(wrong) == 5 {
 				return wrong
 			}
 		}
 	}
-	if acked != batches {
-		t.Errorf("%d of %d batches were acknowledged", acked, batches)
+	if acked != c.batches {
+		t.Errorf("%d of %d batches were acknowledged", acked, c.batches)
 	}
 	t.Logf("%d events, %d cuts", len(events), tried)
 	return wrong
 }
 
-// afterCut starts with what a power cut left: all that was acknowledged, and perhaps the batch that was under way.
-func afterCut(t *testing.T, d *disk, rng *rand.Rand, acked, next *model) string {
+// cut is one power cut.
+type cut struct {
+	disk        *disk
+	end         ending
+	seed        uint64
+	acked, next *model
+}
+
+func (c *cut) leave(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp(cutDir, "cut") //nolint:usetesting // it must be in memory
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	if err := d.leave(dir, rng); err != nil {
+	if err := c.disk.leave(dir, c.end, rand.New(rand.NewPCG(c.seed, 78))); err != nil {
 		t.Fatal(err)
 	}
+	return dir
+}
+
+// fault starts with what a power cut left: all that was acknowledged, and perhaps the batch that was under way. What
+// was wrong may be kept, since the trace cannot be repeated.
+func (c *cut) fault(t *testing.T, keep bool) string {
+	t.Helper()
+	dir := c.leave(t)
+	defer func() { _ = os.RemoveAll(dir) }()
+	fault := c.after(t, dir)
+	if fault != "" && keep {
+		fault += "\nthe disk after the cut is kept in " + c.leave(t)
+	}
+	return fault
+}
+
+func (c *cut) after(t *testing.T, dir string) string {
+	t.Helper()
 	log, logs := observed()
 	s, err := open(dir, Options{Log: log}, small)
 	if err != nil {
@@ -186,10 +250,10 @@ func afterCut(t *testing.T, d *disk, rng *rand.Rand, acked, next *model) string 
 	if set := aside(t, dir); len(set) > 0 {
 		return "the file was damaged: " + errorsLogged(logs)
 	}
-	m := acked
+	m := c.acked
 	d1 := m.differs(s)
 	if d1 != "" {
-		m = next
+		m = c.next
 		if d2 := m.differs(s); d2 != "" {
 			return d1 + "\nor " + d2
 		}
@@ -215,6 +279,7 @@ var cutDir = func() string {
 const cutBatches = 120
 
 func TestPowerCut(t *testing.T) {
+	t.Parallel()
 	tr := newTracer(tempDir(t))
 	if err := tr.run(t, 0, cutBatches); err != nil {
 		t.Fatal(err)
@@ -228,28 +293,35 @@ func TestPowerCut(t *testing.T) {
 	if renames < 2 {
 		t.Error("the file was never compacted")
 	}
-	for _, w := range cuts(t, tr.events, 0, cutBatches, 120) {
+	for _, w := range (cutting{batches: cutBatches, cuts: 240}).do(t, tr.events) {
 		t.Error(w)
 	}
 	// It would be noticed if a sync were left out, wherever that is.
-	for name, drop := range map[string]func(i int, e event) bool{
-		"names":     func(_ int, e event) bool { return e.kind == evSyncDir },
-		"new files": func(_ int, e event) bool { return e.kind == evSync && e.call == "fsync" },
-		"data":      func(i int, e event) bool { return e.kind == evSync && i+1 < len(tr.events) && tr.events[i+1].isMeta() },
-		"meta":      func(i int, e event) bool { return e.kind == evSync && tr.events[i-1].isMeta() },
+	for name, without := range map[string]struct {
+		drop func(i int, e event) bool
+		at   func(e event) bool
+	}{
+		"names":     {drop: func(_ int, e event) bool { return e.kind == evSyncDir }},
+		"new files": {drop: func(_ int, e event) bool { return e.kind == evSync && e.call == "fsync" }},
+		"data": { // which is on its way together with the meta page then, and at no other moment
+			drop: func(i int, e event) bool { return e.kind == evSync && i+1 < len(tr.events) && tr.events[i+1].isMeta() },
+			at:   func(e event) bool { return e.isMeta() },
+		},
+		"meta": {drop: func(i int, e event) bool { return e.kind == evSync && tr.events[i-1].isMeta() }},
 	} {
 		t.Run("without "+name, func(t *testing.T) {
 			t.Parallel()
 			var events []event
 			for i, e := range tr.events {
-				if tr.acks(i) < 10 || !drop(i, e) { // the first file's making is another matter
+				if tr.acks(i) < 10 || !without.drop(i, e) { // the first file's making is another matter
 					events = append(events, e)
 				}
 			}
 			if len(events) == len(tr.events) {
 				t.Fatal("nothing was left out")
 			}
-			if len(cuts(t, events, 0, cutBatches, 120)) == 0 {
+			c := cutting{batches: cutBatches, cuts: 240, at: without.at, most: 1}
+			if len(c.do(t, events)) == 0 {
 				t.Error("nobody noticed")
 			}
 		})
@@ -269,6 +341,7 @@ func (tr *tracer) acks(i int) (n int) {
 
 // A process is killed within a commit, another goes on, and then the power is cut.
 func TestKilledThenPowerCut(t *testing.T) {
+	t.Parallel()
 	for _, when := range []string{
 		"fdatasync:signal=KILL:when=20", "fdatasync:signal=KILL:when=41", "pwrite64:signal=KILL:when=77",
 		"fsync:signal=KILL:when=2", "fsync:signal=KILL:when=3", "fsync:signal=KILL:when=5", "renameat:signal=KILL:when=2",
@@ -283,7 +356,7 @@ func TestKilledThenPowerCut(t *testing.T) {
 			if err := tr.run(t, 1, tr.acked()+12); err != nil {
 				t.Fatal(err)
 			}
-			for _, w := range cuts(t, tr.events, 1, tr.acked(), 30, from) {
+			for _, w := range (cutting{seed: 1, batches: tr.acked(), cuts: 60, from: from}).do(t, tr.events) {
 				t.Error(w)
 			}
 		})

@@ -13,6 +13,13 @@ import (
 
 // Load implements lane.Store.
 func (s *Store) Load() (lane.Contents, error) {
+	s.writing.Lock()
+	s.nothing = s.h == nil && s.lanes == nil && s.reopen != nil
+	nothing := s.nothing
+	s.writing.Unlock()
+	if nothing {
+		return lane.Contents{Notes: make(map[string][]byte)}, nil
+	}
 	var c lane.Contents
 	err := s.view(func() error { return nil }, func(v snapshot) (err error) {
 		c, err = load(v)

@@ -52,12 +52,13 @@ func newSalvage(src *os.File, known map[uint32]lane.Key) (*salvage, error) {
 	if err != nil {
 		return nil, err
 	}
+	r := newPatient(src)
 	v := &salvage{
-		src: src, size: size, names: known, rows: make(map[uint32]*foundRow), notes: make(map[string]uint64),
+		src: r, size: size, names: known, rows: make(map[uint32]*foundRow), notes: make(map[string]uint64),
 		stray: make(map[place]bool),
 	}
-	v.pages = &pages{r: src, end: uint64(size) / pageSize}
-	if m, _, err := readMeta(src); err == nil {
+	v.pages = &pages{r: r, end: uint64(size) / pageSize}
+	if m, _, err := readMeta(r); err == nil {
 		v.meta, v.root = m, true
 		v.pages.end = min(v.pages.end, m.end)
 	}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"go.uber.org/zap"
 )
@@ -15,17 +16,57 @@ import (
 func (s *Store) start() error {
 	s.unsureFile, s.unsureDir = true, true // nobody knows how it ended the last time
 	if err := s.leftovers(); err != nil {
-		return explain(s.path, err)
+		return s.orRead(explain(s.path, err))
 	}
 	h, ix, err := s.openFile()
+	if s.nothing && (isDamage(err) || err == nil && ix.change > 0) {
+		if h != nil {
+			_ = h.close()
+		}
+		return explain(s.path, errAppeared)
+	}
 	if isDamage(err) {
 		return s.mend(err)
 	}
 	if err != nil {
-		return err
+		return s.orRead(err)
 	}
 	s.adopt(h, ix)
 	return nil
+}
+
+// orRead opens the file for reading, if err says that nothing can be written there. It returns err.
+func (s *Store) orRead(err error) error {
+	if !errors.Is(err, syscall.EROFS) {
+		return err
+	}
+	f, rerr := os.Open(s.path)
+	if rerr != nil {
+		return err
+	}
+	ix, rerr := inspect(f)
+	if rerr != nil {
+		_ = f.Close()
+		return err
+	}
+	if h, rerr := openBoltFor(f, true); rerr == nil {
+		s.use(h, ix)
+	}
+	return err
+}
+
+// later says whether a failed start may be made up for with a later commit, which is refused until then: what is stored
+// can be read, or there is nothing.
+func (s *Store) later(err error) bool {
+	if s.h != nil {
+		return true
+	}
+	if !errors.Is(err, syscall.EROFS) && !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
+		return false
+	}
+	info, serr := os.Stat(s.path)
+	nothing := errors.Is(serr, fs.ErrNotExist) || serr == nil && info.Mode().IsRegular() && info.Size() == 0
+	return nothing && !exists(filepath.Join(s.dir, mendedName))
 }
 
 // adopt begins to use an open file.
@@ -72,7 +113,8 @@ func (s *Store) openFile() (*handle, index, error) {
 	case !info.Mode().IsRegular():
 		return nil, index{}, fmt.Errorf("spool %s: is not a regular file; move it away", s.path)
 	case info.Size() == 0:
-		s.log.Warn("the spool file is empty, beginning a new one", zap.String("file", s.path))
+		s.log.Error("the spool file is empty, which it never is unless it was cut off: beginning a new one",
+			zap.String("file", s.path), zap.String("lost", "unknown"))
 		return s.create()
 	}
 	f, err := os.OpenFile(s.path, os.O_RDWR, 0)
@@ -145,12 +187,12 @@ func (s *Store) syncFile() error {
 	if !s.unsureFile {
 		return nil
 	}
-	_, at, err := readMeta(s.h.f)
+	_, at, err := readMeta(s.h.r)
 	if err != nil {
 		return err
 	}
 	page := make([]byte, pageSize)
-	if _, err := s.h.f.ReadAt(page, at*pageSize); err != nil {
+	if _, err := s.h.r.ReadAt(page, at*pageSize); err != nil {
 		return &damage{what: "a meta page cannot be read", err: err}
 	}
 	if _, err := s.h.f.WriteAt(page, at*pageSize); err != nil {
@@ -165,7 +207,8 @@ func (s *Store) syncFile() error {
 
 // inspect reads a file's frame and all that is kept in memory of it. It changes nothing.
 func inspect(f *os.File) (index, error) {
-	m, _, err := readMeta(f)
+	r := newPatient(f)
+	m, _, err := readMeta(r)
 	if err != nil {
 		return index{}, err
 	}
@@ -177,7 +220,7 @@ func inspect(f *os.File) (index, error) {
 	if m.end > uint64(size)/pageSize {
 		return index{}, damaged("the file was cut off: %d bytes instead of %d", size, m.end*pageSize)
 	}
-	p := &pages{r: f, end: m.end}
+	p := &pages{r: r, end: m.end}
 	v := snapshot{pages: p, root: tree{pages: p, root: m.root}}
 	if err := checkVersion(v); err != nil {
 		return index{}, err
@@ -210,6 +253,10 @@ func checkVersion(v snapshot) error {
 	return err
 }
 
+// errAppeared means that there is a file with contents which Load has not returned, as when another file system was
+// mounted there.
+var errAppeared = errors.New("was not there when bridged started; start it again")
+
 // errNotOpen means that an earlier error left no file open.
 var errNotOpen = errors.New("the spool is not open")
 
@@ -220,6 +267,16 @@ func (s *Store) ready() error {
 	}
 	if s.reopen == nil {
 		return nil
+	}
+	if err := s.checkDir(); err != nil {
+		return err
+	}
+	if s.h != nil && s.h.reading { // and remains so as long as it cannot be written
+		f, err := os.OpenFile(s.path, os.O_RDWR, 0)
+		if err != nil {
+			return explain(s.path, err)
+		}
+		_ = f.Close()
 	}
 	// Bbolt may be at odds with the file after an error: without a mapping, or taking a commit for made whose sync
 	// failed. It begins anew.

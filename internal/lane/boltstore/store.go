@@ -63,10 +63,14 @@ type Store struct {
 	closed  bool
 	// reopen is why the file must be opened again before the next commit.
 	reopen error
+	// nothing says that there was no file, and none could be made, when Load was called.
+	nothing bool
 	// unsure says that what is read may not be on disk yet: the file's newest commit, or its name in the directory.
 	unsureFile, unsureDir bool
 	// mended counts how often the file was salvaged since the last commit.
 	mended int
+	// mending is the damage that was told of last and is not mended yet.
+	mending string
 	index
 
 	// mu protects the fields below, and of the index what readers need: lanes and all that is in them. Whoever changes
@@ -90,7 +94,7 @@ var _ lane.Store = (*Store)(nil)
 
 // Open opens the spool in a directory and locks it. It makes the file if there is none, and mends it if it is
 // damaged, which it logs. It returns ErrLocked if the spool is in use, and a *VersionError if the file is newer than
-// this program.
+// this program. Where nothing can be written it reads what there is, if anything, and commits fail until something can.
 func Open(dir string, opt Options) (*Store, error) { return open(dir, opt, defaults) }
 
 func open(dir string, opt Options, lim limits) (*Store, error) {
@@ -104,8 +108,13 @@ func open(dir string, opt Options, lim limits) (*Store, error) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	if err := s.start(); err != nil {
-		_ = s.lock.Close()
-		return nil, err
+		if !s.later(err) {
+			_ = s.lock.Close()
+			return nil, err
+		}
+		s.reopen = err
+		s.log.Error("messages cannot be stored on disk since the spool file cannot be written", zap.Error(err))
+		return s, nil
 	}
 	if !s.mostlyFree() {
 		return s, nil
@@ -181,7 +190,7 @@ func (s *Store) use(h *handle, ix index) (old *handle) {
 func (s *Store) measureLocked() {
 	st := s.h.db.Stats()
 	s.stats.Free = int64(st.FreePageN+st.PendingPageN) * pageSize
-	if m, _, err := readMeta(s.h.f); err == nil {
+	if m, _, err := readMeta(s.h.r); err == nil {
 		s.stats.Size = int64(m.end) * pageSize
 	}
 }
