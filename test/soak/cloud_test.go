@@ -185,7 +185,8 @@ func (c *cloud) hold(on bool) {
 }
 
 // blameless says whether a violation may be the cloud's own doing. A login that it holds back it counts when it goes
-// on, even if that was given up long ago. And what was sent at a decent rate while it did not read it reads all at once.
+// on, even if that was given up long ago. And what was sent at a decent rate while it did not read, it reads all at
+// once.
 func (c *cloud) blameless(v cloudsim.Violation) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
