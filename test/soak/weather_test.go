@@ -101,7 +101,10 @@ var faults = []fault{
 	}},
 	{name: "stalled reads", happen: func(ctx context.Context, c *cloud, dice dice) error {
 		device := c.some(dice)
-		during(ctx, dice, func(on bool) { c.StallReads(device, on) })
+		during(ctx, dice, func(on bool) {
+			c.hold(on)
+			c.StallReads(device, on)
+		})
 		return nil
 	}},
 	{name: "stalled CONNACK", happen: func(ctx context.Context, c *cloud, dice dice) error {
