@@ -13,6 +13,9 @@ type End struct {
 	// Stuck says that something was waiting for an acknowledgement when the session ended, and nothing had been
 	// acknowledged during the whole of it.
 	Stuck bool
+	// Crowded says that there was no session because the cloud refused the connect as it does when there were too many
+	// of this identity. This side keeps to the limit: perhaps another client uses it up.
+	Crowded bool
 }
 
 // Retry says when a device may try again. It is told what happens and when, in order, and never looks at a clock. It
@@ -60,7 +63,11 @@ func (r *Retry) Established(now time.Time) { r.upSince = now }
 // Ended notes the end of a session, and returns the class that it amounts to: the one it was given, or ClassTakenOver.
 func (r *Retry) Ended(e End, now time.Time) Class {
 	if r.upSince.IsZero() {
-		if e.Class != "" {
+		switch {
+		case e.Class == "":
+		case e.Crowded: // says nothing against a war
+			r.fail(e.Class, now)
+		default:
 			r.Failed(e.Class, now)
 		}
 		return e.Class

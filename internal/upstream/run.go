@@ -187,6 +187,7 @@ func (w *Worker) ended(f *failure.Failure, end governor.End) {
 	if f != nil {
 		f = w.blameClock(f)
 		end.Class = governor.Class(f.Class())
+		end.Crowded = f.Kind == failure.ConnackUnavailable && !w.cfg.Limits.Connects.Unlimited()
 	}
 	w.mu.Lock()
 	w.endedLocked(f, end)
