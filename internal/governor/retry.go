@@ -124,15 +124,16 @@ func (r *Retry) Next(now time.Time) (time.Duration, string) {
 }
 
 var why = map[Class]string{
-	ClassNetwork:   "the cloud could not be reached",
-	ClassProxy:     "the proxy could not be used",
-	ClassTLS:       "there is no secure connection to the cloud",
-	ClassRejected:  "the cloud refused the login",
-	ClassThrottled: "the cloud asked to come back later",
-	ClassClock:     "the gateway's clock is wrong",
-	ClassProtocol:  "the cloud did not speak MQTT over WebSocket as expected",
-	ClassConfig:    "no login can be made for this device",
-	ClassMessage:   "the cloud does not take a certain message",
+	ClassNetwork:      "the cloud could not be reached",
+	ClassProxy:        "the proxy could not be used",
+	ClassTLS:          "there is no secure connection to the cloud",
+	ClassRejected:     "the cloud refused the login",
+	ClassThrottled:    "the cloud asked to come back later",
+	ClassClock:        "the gateway's clock is wrong",
+	ClassProtocol:     "the cloud did not speak MQTT over WebSocket as expected",
+	ClassConfig:       "no login can be made for this device",
+	ClassMessage:      "the cloud does not take a certain message",
+	ClassProxyRefused: "the proxy refused",
 }
 
 func (r *Retry) reason() string {
@@ -168,7 +169,7 @@ func (r *Retry) Recovered(now time.Time) bool {
 // login or a certificate may have been refused for the wrong one.
 func (r *Retry) ClockChanged(now time.Time) bool {
 	switch r.class {
-	case ClassClock, ClassTLS, ClassRejected:
+	case ClassClock, ClassTLS, ClassRejected, ClassProxyRefused:
 		return r.advance(now.Add(r.cfg.Rand(r.cfg.Spread)))
 	}
 	return false

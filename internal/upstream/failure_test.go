@@ -168,6 +168,23 @@ func connack(code byte) func(*testing.T, *cloudsim.Cloud, *Config) {
 	return func(_ *testing.T, c *cloudsim.Cloud, _ *Config) { c.RefuseLogins("dev", code) }
 }
 
+// When the next attempt comes is what the table of failures says, for each kind of failure.
+func TestDelays(t *testing.T) {
+	for _, k := range failure.Kinds() {
+		p := governor.DefaultPolicies()[classOf(failure.New(k, failure.StageConfig, nil, ""))]
+		fits := true
+		switch k.Info().Delay {
+		case failure.DelayBackoff:
+			fits = p.Floor <= 5*time.Second && p.First <= 5*time.Second
+		case failure.DelayLater, failure.DelaySlow:
+			fits = p.Floor >= 15*time.Second && !p.Nudge
+		}
+		if !fits {
+			t.Errorf("%s: delay %q, and yet %+v", k, k.Info().Delay, p)
+		}
+	}
+}
+
 // A server that says when to come back is not asked before.
 func TestRetryAfter(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
