@@ -185,6 +185,24 @@ func TestDelays(t *testing.T) {
 	}
 }
 
+// What a device publishes has the next attempt come soon, also after the clock was set while it waited, which is of no
+// interest to a failure of the network.
+func TestNudgeAfterTheClockChanged(t *testing.T) {
+	cfg := base("ws://127.0.0.1:1")
+	cfg.Retry = governor.NewRetries(governor.RetryConfig{
+		Policies:   policies(governor.Policy{Floor: time.Hour, First: time.Second, Max: time.Second, Nudge: true}),
+		NudgeAfter: time.Millisecond,
+	})()
+	r := start(t, cfg)
+	r.w.Connected(mqtt.Connect{Clean: true})
+	until(t, "it waits", r.w.resting.Load)
+	NewKeeper([]*Worker{r.w}).ClockChanged()
+	r.offer("t", "x", 1, 1)
+	until(t, "another attempt", func() bool {
+		return r.logs.FilterField(zap.String("kind", string(failure.Refused))).Len() > 1
+	})
+}
+
 // A server that says when to come back is not asked before.
 func TestRetryAfter(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
