@@ -282,6 +282,20 @@ func TestConnectRate(t *testing.T) {
 	}
 }
 
+// Whether another message may leave is asked for each of them.
+func TestReadyDoesNotAllocate(t *testing.T) {
+	c := generic(t)
+	r := start(t, base(c.WSURL()))
+	r.w.Connected(mqtt.Connect{Clean: true})
+	r.inState(Online)
+	r.w.mu.Lock()
+	s := r.w.live
+	r.w.mu.Unlock()
+	if n := testing.AllocsPerRun(1000, func() { s.Ready() }); n > 0 {
+		t.Errorf("%.0f allocations", n)
+	}
+}
+
 // Two gateways with the same device use up its connect limit between them, so that most of their connects are refused.
 // It is found out all the same that there are two.
 func TestKickWarAtALimit(t *testing.T) {
