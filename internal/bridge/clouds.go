@@ -70,7 +70,7 @@ func (c *clouds) of(cfg *config.Cloud) (*cloud, error) {
 		},
 		Header:     headers(cfg.Headers),
 		Clock:      c.clock.VerifyNow,
-		VerifyTime: c.clock.VerifyTime,
+		VerifyTime: verifyTime(c.clock, log),
 		OnDate:     func(d transport.Date) { observe(c.clock, d, log) },
 	})
 	if err != nil {

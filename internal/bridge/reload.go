@@ -73,6 +73,7 @@ func (b *Bridge) Reload(ctx context.Context, next *config.Config) (*Changes, err
 	}
 	changes := b.describe(p, old)
 	changes.Left = b.apply(p)
+	b.tellFiles()
 	return changes, nil
 }
 

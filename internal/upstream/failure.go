@@ -55,6 +55,15 @@ func closing(f *failure.Failure) governor.Close {
 	return governor.Lost
 }
 
+// classOf is what decides when to try again after a failure.
+func classOf(f *failure.Failure) governor.Class {
+	info := f.Info()
+	if info.Class == failure.ClassProxy && info.Delay == failure.DelaySlow {
+		return governor.ClassProxyRefused
+	}
+	return governor.Class(info.Class)
+}
+
 // blameClock finds out whether a login or a certificate was refused because the gateway's clock is plainly wrong.
 func (w *Worker) blameClock(f *failure.Failure) *failure.Failure {
 	var invalid x509.CertificateInvalidError

@@ -208,7 +208,7 @@ func (w *Worker) Offer(m mqtt.Message, from lane.Source, t mqtt.Token) bool {
 	switch {
 	case !w.running.Load():
 		w.kick()
-	case w.resting.Load():
+	case w.resting.Load() && w.resting.Swap(false): // once is enough
 		w.hurry((*governor.Retry).Nudge)
 	}
 	return true
@@ -218,7 +218,6 @@ func (w *Worker) Offer(m mqtt.Message, from lane.Source, t mqtt.Token) bool {
 func (w *Worker) hurry(tell func(*governor.Retry, time.Time) bool) {
 	w = w.lock()
 	defer w.mu.Unlock()
-	w.resting.Store(false) // once is enough
 	if tell(w.retry, time.Now()) {
 		w.interruptLocked()
 	}
