@@ -73,8 +73,10 @@ func (b *Bridge) claim(key lane.Key, cfg lane.Config) *lane.Lane {
 
 func (b *Bridge) newWorker(d *device, kept *upstream.Kept) *upstream.Worker {
 	dc := d.cfg
+	var signer upstream.Signer = dc.Identity
 	var verdict func(*failure.Failure)
 	if gu := guestOf(d); gu != nil {
+		signer = guestAt{gu, dc.Cloud}
 		verdict = func(f *failure.Failure) { b.guests.judged(gu, f) }
 	}
 	return upstream.New(upstream.Config{
@@ -82,7 +84,7 @@ func (b *Bridge) newWorker(d *device, kept *upstream.Kept) *upstream.Worker {
 		Cloud:        dc.Cloud.Name,
 		Dialer:       d.parts.cloud.dialer,
 		Target:       d.parts.target,
-		Identity:     dc.Identity,
+		Identity:     signer,
 		Verdict:      verdict,
 		Key:          key(dc),
 		Timed:        timed(dc),

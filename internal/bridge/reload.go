@@ -76,12 +76,19 @@ func (b *Bridge) Reload(ctx context.Context, next *config.Config) (*Changes, err
 	return changes, nil
 }
 
-// add adds a device that is not in the configuration. A reload leaves it alone, unless it is in there then.
-func (b *Bridge) add(dc *config.Device) error {
+// add adds a device that is not in the configuration, if a check made while nothing changes finds no reason against
+// it. A reload leaves it alone, unless it is in there then.
+func (b *Bridge) add(dc *config.Device, check func() error) error {
 	if err := b.begin(context.Background()); err != nil {
 		return err
 	}
 	defer b.changing.Unlock()
+	if b.find(dc.Name) != nil {
+		return nil // somebody else was faster
+	}
+	if err := check(); err != nil {
+		return err
+	}
 	made, err := b.newParts(dc)
 	if err != nil {
 		return err

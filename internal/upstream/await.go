@@ -35,6 +35,13 @@ func (w *Worker) Forget() {
 	w.kick()
 }
 
+// Awaits says whether a device is awaited.
+func (w *Worker) Awaits() bool {
+	w = w.lock()
+	defer w.mu.Unlock()
+	return w.awaited
+}
+
 // judged tells what came of an attempt's login.
 func (w *Worker) judged(f *failure.Failure) {
 	if w.cfg.Verdict != nil {
