@@ -75,8 +75,9 @@ func (b *Bridge) newWorker(d *device, kept *upstream.Kept) *upstream.Worker {
 	dc := d.cfg
 	var signer upstream.Signer = dc.Identity
 	var verdict func(*failure.Failure)
+	var waiting func() bool
 	if gu := guestOf(d); gu != nil {
-		signer = guestAt{gu, dc.Cloud}
+		signer, waiting = guestAt{gu, dc.Cloud}, gu.waits
 		verdict = func(f *failure.Failure) { b.guests.judged(gu, f) }
 	}
 	return upstream.New(upstream.Config{
@@ -86,6 +87,7 @@ func (b *Bridge) newWorker(d *device, kept *upstream.Kept) *upstream.Worker {
 		Target:       d.parts.target,
 		Identity:     signer,
 		Verdict:      verdict,
+		Waiting:      waiting,
 		Key:          key(dc),
 		Timed:        timed(dc),
 		Keepalive:    dc.Cloud.Keepalive,

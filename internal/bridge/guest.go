@@ -26,6 +26,7 @@ type guest struct {
 	good   credentials.Login
 	goodAt time.Time // when a device was let in last
 	try    *try      // the login that waits for the cloud's word, nil if none does
+	ended  bool      // the device was removed
 }
 
 // try is a login that waits for the cloud's word.
@@ -101,8 +102,23 @@ func (g *guest) begin(l credentials.Login, online bool) *try {
 	}
 	g.try = &try{login: l, verdict: make(chan verdict, 1)}
 	g.login = l
+	if g.ended {
+		g.try.decide(wasRemoved)
+	}
 	return g.try
 }
+
+// end is for a device that is removed: nobody will tell what the cloud says.
+func (g *guest) end() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.ended = true
+	if g.try != nil {
+		g.try.decide(wasRemoved)
+	}
+}
+
+var wasRemoved = verdict{code: refusedUnavailable, away: true, reason: "the device has just been removed"}
 
 // decide tells what comes of the login, unless something was told that nobody has taken yet.
 func (t *try) decide(v verdict) {
@@ -214,6 +230,13 @@ func (g *guest) unused() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.try == nil && g.good == credentials.Login{}
+}
+
+// blank says that there is nothing to present to the cloud, and nothing is tried.
+func (g *guest) blank() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.try == nil && g.login == credentials.Login{}
 }
 
 // enters says that a login of the device was accepted so short a time ago that the device may not be there yet.

@@ -244,7 +244,7 @@ func (g *guests) refused(device string, l credentials.Login, v verdict, online b
 const guestIdle = 10 * time.Minute
 
 // tidy forgets devices of which there is nothing to know any more, and those whose login was accepted and that did not
-// come after all.
+// come after all. Devices that came just when their login was refused have to come again.
 func (g *guests) tidy(now time.Time) {
 	idle := func(d *device, now time.Time) bool {
 		st := d.worker.Status()
@@ -257,6 +257,9 @@ func (g *guests) tidy(now time.Time) {
 		}
 		if d.worker.Awaits() && !gu.waits() && !gu.enters(now) {
 			d.worker.Forget()
+		}
+		if st, _ := g.b.broker.DeviceStatus(gu.name); st.Connected && gu.blank() {
+			g.b.broker.Disconnect(gu.name)
 		}
 		if idle(d, now) {
 			g.expel(gu, func(now time.Time) bool { return idle(d, now) })

@@ -18,6 +18,7 @@ import (
 	"bridged/internal/cloudsim"
 	"bridged/internal/credentials"
 	"bridged/internal/failure"
+	"bridged/internal/mqtt"
 	"bridged/internal/testdevice"
 )
 
@@ -403,6 +404,30 @@ devices: [{name: hall, cloud: pt, login: {allow_from: [127.0.0.1]}, max_devices:
 	}
 }
 
+// A login whose entry is removed while it waits is answered at once.
+func TestPassThroughRemovedMeanwhile(t *testing.T) {
+	h := newHall(t, false, "")
+	_, address := newGate(t, "")
+	h.reload(strings.Replace(h.yaml, strings.TrimPrefix(h.c.WSURL(), "ws://"), address, 1))
+	d := testdevice.Dial(t, h.addr())
+	code := make(chan byte, 1)
+	go func() { code <- d.Login(signed(t, "a", hallSecret, firmware)).ReturnCode }()
+	until(t, "it waits", func() bool { gu := h.bridge.find("hall:a&pk"); return gu != nil && guestOf(gu).waits() })
+	gu := guestOf(h.bridge.find("hall:a&pk"))
+	h.reload(strings.Replace(h.yaml, "name: hall", "name: other", 1))
+	select {
+	case c := <-code:
+		if c != refusedUnavailable {
+			t.Errorf("CONNACK %d", c)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("it waits for a cloud that nobody asks")
+	}
+	if v, told := gu.begin(credentials.Login{ClientID: "x"}, false).wait(within(t)); !told || v != wasRemoved {
+		t.Errorf("one that comes too late: %+v, %v", v, told)
+	}
+}
+
 // What a login has to look like depends on how its cloud is reached, and that may change while a device is connected.
 func TestPassThroughOtherTransport(t *testing.T) {
 	h := newHall(t, true, "")
@@ -541,6 +566,46 @@ func TestPassThroughNobodyComes(t *testing.T) {
 	if err := h.c.WaitOffline(within(t), "a"); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// A device that comes and goes with a login that was accepted before does not have another one wait in vain.
+func TestPassThroughOvertaken(t *testing.T) {
+	h := newHall(t, false, ", linger: 0s")
+	h.connect(signed(t, "a", hallSecret, firmware)).Disconnect()
+	if err := h.c.WaitOffline(within(t), "a"); err != nil {
+		t.Fatal(err)
+	}
+	d := h.bridge.find("hall:a&pk")
+	h.c.Delay("a", 100*time.Millisecond)
+	login := testdevice.Dial(t, h.addr())
+	code := make(chan byte, 1)
+	go func() { code <- login.Login(signed(t, "a", hallSecret, firmware.Add(time.Hour))).ReturnCode }()
+	until(t, "it waits", func() bool { return d.worker.Awaits() && guestOf(d).waits() })
+	d.worker.Connected(mqtt.Connect{Clean: true})
+	d.worker.Disconnected(true, 0)
+	select {
+	case c := <-code:
+		if c != 0 {
+			t.Errorf("CONNACK %d", c)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("the cloud is not asked")
+	}
+}
+
+// A device that got in while its login was being refused does not stay without one.
+func TestPassThroughWithoutALogin(t *testing.T) {
+	h := newHall(t, false, "")
+	d := h.connect(signed(t, "a", hallSecret, firmware))
+	gu := guestOf(h.bridge.find("hall:a&pk"))
+	h.bridge.guests.tidy(time.Now())
+	d.Publish("up", []byte("x"), 1)
+	testdevice.Expect[*packets.PubackPacket](d)
+	gu.mu.Lock()
+	gu.login, gu.good = credentials.Login{}, credentials.Login{}
+	gu.mu.Unlock()
+	h.bridge.guests.tidy(time.Now())
+	d.Closed()
 }
 
 // A verdict that comes after nobody waited for it any more counts all the same.

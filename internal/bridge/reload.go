@@ -282,6 +282,9 @@ func (b *Bridge) letGo(removed []*device) (left []Leftover) {
 	for _, d := range removed {
 		gone[d] = true
 		lanes = append(lanes, d.lanes()...)
+		if gu := guestOf(d); gu != nil {
+			gu.end()
+		}
 	}
 	b.flush(ctx, lanes...) // so that the devices get their acknowledgements
 	rest := slices.DeleteFunc(slices.Clone(b.all()), func(d *device) bool { return gone[d] })
