@@ -26,11 +26,17 @@ type guests struct {
 	b      *Bridge
 	log    *zap.Logger
 	proofs *proofs
+	// strangers bounds by its capacity how many logins are asked about at once of devices that no cloud has accepted yet:
+	// whoever makes them up is not to keep others from connecting.
+	strangers chan struct{}
 
 	mu       sync.Mutex // protects the following fields; no other lock is taken while it is held
 	entries  []*config.PassThrough
 	refusals map[string]refusal
 }
+
+// maxStrangers is the capacity of guests.strangers. With the usual limits on dials it is a second's work.
+const maxStrangers = 32
 
 // Admit implements broker.Guests.
 func (g *guests) Admit(ctx context.Context, l broker.GuestLogin) broker.Admission {
@@ -46,6 +52,14 @@ func (g *guests) Admit(ctx context.Context, l broker.GuestLogin) broker.Admissio
 	name := entry.DeviceName(who)
 	if v, ok := g.refusedLately(name, presented); ok {
 		return broker.Admission{Code: v.code, Reason: v.reason}
+	}
+	if g.b.find(name) == nil && !g.proofs.remembers(name) {
+		select {
+		case g.strangers <- struct{}{}:
+			defer func() { <-g.strangers }()
+		case <-ctx.Done():
+			return broker.Admission{Code: refusedUnavailable, Reason: "too many devices come for the first time"}
+		}
 	}
 	gu, no := g.guest(entry, name, who)
 	if gu == nil {
@@ -330,7 +344,7 @@ func (g *guests) use(entries []*config.PassThrough) {
 func newGuests(b *Bridge, notes map[string][]byte) *guests {
 	current := func(device string) bool { return b.find(device) != nil }
 	return &guests{
-		b: b, log: b.log, proofs: newProofs(b.spool, notes, current, b.log), entries: b.cfg.PassThrough,
+		b: b, log: b.log, strangers: make(chan struct{}, maxStrangers), proofs: newProofs(b.spool, notes, current, b.log), entries: b.cfg.PassThrough,
 		refusals: make(map[string]refusal),
 	}
 }

@@ -629,3 +629,28 @@ func TestGuestIsRefusedLate(t *testing.T) {
 		t.Fatalf("%+v, %v", v, ok)
 	}
 }
+
+// Whoever makes up devices does not keep others from connecting: a bounded number of them is asked about at once.
+func TestPassThroughStrangers(t *testing.T) {
+	h := newHall(t, false, "")
+	h.connect(signed(t, "a", hallSecret, firmware))
+	h.c.StallUpgrade(true)
+	codes := make(chan byte)
+	const n = maxStrangers + 10
+	for i := range n {
+		d := testdevice.Dial(t, h.addr())
+		o := signed(t, fmt.Sprintf("made-up-%d", i), "x", firmware)
+		go func() { codes <- d.Login(o).ReturnCode }()
+	}
+	until(t, "all places are taken", func() bool { return len(h.bridge.Status()) == 1+maxStrangers })
+	h.c.StallUpgrade(false)
+	for range n {
+		if code := <-codes; code != refusedNotAllowed {
+			t.Errorf("CONNACK %d", code)
+		}
+		if devices := len(h.bridge.Status()); devices > 1+maxStrangers {
+			t.Errorf("%d devices", devices)
+		}
+	}
+	until(t, "nothing is left", func() bool { return len(h.bridge.Status()) == 1 })
+}

@@ -159,6 +159,14 @@ func (p *proofs) forgetLocked(device string) {
 	}
 }
 
+// remembers says whether there is a login of the device that its cloud has accepted.
+func (p *proofs) remembers(device string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, pending := p.pending[device]
+	return p.hashes[device] != nil || pending
+}
+
 // match says whether a login is the one that the device's cloud accepted last. It may take until ctx ends.
 func (p *proofs) match(ctx context.Context, device string, l credentials.Login) bool {
 	p.mu.Lock()
