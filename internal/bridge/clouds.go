@@ -81,7 +81,7 @@ func DialOptions(cfg *config.Cloud, c *clock.Clock, log *zap.Logger) transport.O
 		},
 		Header:     headers(cfg.Headers),
 		Clock:      c.VerifyNow,
-		VerifyTime: c.VerifyTime,
+		VerifyTime: verifyTime(c, log),
 		OnDate:     func(d transport.Date) { observe(c, d, log) },
 	}
 }

@@ -50,6 +50,15 @@ func closing(f *failure.Failure) governor.Close {
 	return governor.Lost
 }
 
+// classOf is what decides when to try again after a failure.
+func classOf(f *failure.Failure) governor.Class {
+	info := f.Info()
+	if info.Class == failure.ClassProxy && info.Delay == failure.DelaySlow {
+		return governor.ClassProxyRefused
+	}
+	return governor.Class(info.Class)
+}
+
 // BlameClock finds out whether a login or a certificate was refused because the gateway's clock is plainly wrong. timed
 // says that the login depends on the time.
 func BlameClock(f *failure.Failure, timed bool, st clock.State) *failure.Failure {

@@ -344,8 +344,14 @@ func (s *session) Ready() bool {
 	if s.closed || s.yielding.Load() && s.yieldLeft <= 0 || !s.trial.open() {
 		return false
 	}
-	return w.flow.out.InFlight() < min(w.cfg.Limits.MaxInFlight+spareIDs, maxIDs) &&
-		w.flow.pacer.ready(time.Now(), s.reader.Pump)
+	if w.flow.out.InFlight() >= min(w.cfg.Limits.MaxInFlight+spareIDs, maxIDs) {
+		return false
+	}
+	if !w.flow.pacer.ready(time.Now()) {
+		w.flow.pacer.wait(s.reader.Pump)
+		return false
+	}
+	return true
 }
 
 // Deliver sends a message to the cloud, within what the cloud's profile allows. It is for the up lane.
