@@ -136,7 +136,7 @@ func (w *walk) connect(st *Step, s *session, lease *governor.Lease) *failure.Fai
 	lease.Sent()
 	if f := s.connect(login, w.dev.Cloud, false); f != nil {
 		if limit := w.dev.Cloud.Limits.Connects; limit.Count > 0 && f.Kind == failure.ConnackUnavailable {
-			f.Detail = join(f.Detail, fmt.Sprintf("or others have come just before this one: a device may connect %d times in %s",
+			f.Detail = join(f.Detail, fmt.Sprintf("or others came just before this one: a device may connect %d times in %s",
 				limit.Count, limit.Per))
 		}
 		return w.kicked(f)
