@@ -344,7 +344,8 @@ func (g *guests) use(entries []*config.PassThrough) {
 func newGuests(b *Bridge, notes map[string][]byte) *guests {
 	current := func(device string) bool { return b.find(device) != nil }
 	return &guests{
-		b: b, log: b.log, strangers: make(chan struct{}, maxStrangers), proofs: newProofs(b.spool, notes, current, b.log), entries: b.cfg.PassThrough,
+		b: b, log: b.log, proofs: newProofs(b.spool, notes, current, b.log), entries: b.cfg.PassThrough,
+		strangers: make(chan struct{}, maxStrangers),
 		refusals: make(map[string]refusal),
 	}
 }
