@@ -125,6 +125,7 @@ devices: [{name: d, cloud: lab, login: {username: u, password: p}}, {name: e, cl
 `
 
 func TestNotify(t *testing.T) {
+	t.Parallel()
 	addr := freeAddr(t)
 	m := serve(t, idle+"listen: [{url: 'tcp://"+addr+"'}]\nshutdown_timeout: 200ms\n")
 	if before := m.until("READY=1"); !strings.HasPrefix(before[0], "STATUS=opening what is stored in ") {
@@ -163,6 +164,7 @@ func TestNotify(t *testing.T) {
 // A goroutine that hangs ends the signs of life. Here it is the one that accepts connections: it wants to say something
 // in the log, which nobody reads.
 func TestWatchdog(t *testing.T) {
+	t.Parallel()
 	addr := freeAddr(t)
 	m := serve(t, idle+"listen: [{url: 'tcp://"+addr+"'}]\nlimits: {max_connections: 1}\nlog: {level: warn}\n")
 	m.until("READY=1")

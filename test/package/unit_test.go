@@ -22,6 +22,7 @@ func read(tb testing.TB, path string) string {
 
 // systemd finds nothing wrong with the unit, nor with the example of credentials.
 func TestUnit(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	unit := filepath.Join(dir, "bridged.service")
 	text := strings.ReplaceAll(read(t, units+"bridged.service"), "/usr/bin/bridged", bridged) // which is not installed here
@@ -52,6 +53,7 @@ var spared = []string{"adjtimex"}
 
 // The unit's filter of system calls lets everything through that bridged does: with an outage, storing, and TLS.
 func TestSystemCalls(t *testing.T) {
+	t.Parallel()
 	counts := filepath.Join(t.TempDir(), "counts")
 	run(t, "strace", "-f", "-qq", "-c", "-U", "name", "-o", counts, bridged, "demo", "--for", "5s", "--listen", "127.0.0.1:0")
 	sets := systemCallSets(t)
