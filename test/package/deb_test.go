@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -57,7 +58,7 @@ func newMachine(tb testing.TB) *machine {
 	if err := os.Chmod(m.root+"/dev/null", 0o666); err != nil {
 		tb.Fatal(err)
 	}
-	m.sh("rm -f /usr/sbin/policy-rc.d && mkdir -p /run/systemd/system /usr/local/bin")
+	m.sh("ln -s /proc/self/fd/0 /dev/stdin; rm -f /usr/sbin/policy-rc.d && mkdir -p /run/systemd/system /usr/local/bin")
 	m.write("/usr/local/bin/systemctl", systemctl, 0o755)
 	return m
 }
@@ -168,6 +169,8 @@ func TestDeb(t *testing.T) {
 		m.sh(command)
 	}
 
+	t.Run("guide", func(t *testing.T) { m.guide(t, read(t, top+"/docs/install.md")) })
+
 	const yaml = "clouds: {lab: {provider: generic, url: 'ws://127.0.0.1:1'}}\n" +
 		"devices: [{name: d, cloud: lab, login: {username: u, password: {credential: d}}}]\n"
 	m.write("/etc/bridged/config.yaml", yaml, 0o640)
@@ -216,6 +219,43 @@ func TestDeb(t *testing.T) {
 			t.Errorf("left: %q", left)
 		}
 	})
+}
+
+var (
+	yamlBlock  = regexp.MustCompile("(?s)```yaml\n(.*?)```")
+	secretFile = regexp.MustCompile(`\{file: (secrets/[^}]+)\}`)
+	deviceName = regexp.MustCompile(`- name: (\S+)`)
+)
+
+// guide does what the guide says, for each of its clouds.
+func (m *machine) guide(t *testing.T, text string) {
+	blocks := yamlBlock.FindAllStringSubmatch(text, -1)
+	if len(blocks) != 4 {
+		t.Fatalf("%d examples", len(blocks))
+	}
+	for _, command := range []string{"sudo install -m 640 -g bridged /dev/null /etc/bridged/config.yaml",
+		"sudo install -o bridged -g bridged -m 600 /dev/stdin /etc/bridged/secrets/boiler-1"} {
+		if !strings.Contains(text, "\n"+command+"\n") {
+			t.Errorf("no %q", command)
+		}
+	}
+	for _, block := range blocks {
+		yaml := block[1]
+		m.sh("install -m 640 -g bridged /dev/null /etc/bridged/config.yaml")
+		m.write("/etc/bridged/config.yaml", yaml, 0o640)
+		for _, file := range secretFile.FindAllStringSubmatch(yaml, -1) {
+			m.sh("echo c2VjcmV0 | install -o bridged -g bridged -m 600 /dev/stdin /etc/bridged/" + file[1])
+		}
+		for _, who := range []string{"", "setpriv --reuid=bridged --regid=bridged --clear-groups "} {
+			if out := m.sh(who + "bridged check"); !strings.Contains(out, ", 1 cloud, no warnings") {
+				t.Errorf("%s\n%s", yaml, out)
+			}
+		}
+		if strings.Contains(yaml, "secret") {
+			m.sh("bridged sign " + deviceName.FindStringSubmatch(yaml)[1])
+		}
+		m.sh("rm -f /etc/bridged/config.yaml /etc/bridged/secrets/*")
+	}
 }
 
 func (m *machine) wantConfig(text, stat string) {
