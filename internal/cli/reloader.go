@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"sync"
 
@@ -40,14 +41,14 @@ func (r *reloader) follow(ctx context.Context, hangups <-chan os.Signal) {
 	}
 }
 
-// answer answers other processes, until ctx ends.
-func (r *reloader) answer(ctx context.Context, stateDir string) {
+// answer answers other processes, until ctx ends. What is not about reloading is for rest.
+func (r *reloader) answer(ctx context.Context, stateDir string, rest http.Handler) {
 	l, err := control.Listen(stateDir)
 	if err == nil {
-		err = (&control.Server{Reload: r.reload}).Serve(ctx, l)
+		err = (&control.Server{Reload: r.reload, Rest: rest}).Serve(ctx, l)
 	}
 	if err != nil {
-		r.log.Warn(`"bridged reload" does not work, SIGHUP does`, zap.NamedError("err", err))
+		r.log.Warn(`"bridged status" and "bridged reload" do not work, SIGHUP does`, zap.NamedError("err", err))
 	}
 }
 

@@ -53,15 +53,27 @@ func (o *options) runBridge(ctx context.Context, cfg *config.Config, log *zap.Lo
 	log.Info("starting", zap.String("config", cfg.File), zap.Int("pid", os.Getpid()))
 	manager := systemd.New(log)
 	manager.Status("opening what is stored in " + cfg.StateDir)
-	b, err := bridge.New(cfg, log, bridge.Options{})
+	door, err := listenAdmin(cfg.Admin, log)
 	if err != nil {
 		return explainStart(err)
 	}
+	b, err := bridge.New(cfg, log, bridge.Options{})
+	if err != nil {
+		if door != nil {
+			_ = door.Close()
+		}
+		return explainStart(err)
+	}
 	r := &reloader{options: o, file: cfg.File, bridge: b, manager: manager, log: log, level: level}
+	a := newAdmin(cfg.Admin, b, log)
 	helping, stopHelping := context.WithCancel(context.Background())
 	var helpers sync.WaitGroup
 	helpers.Go(func() { r.follow(helping, hangups) })
-	helpers.Go(func() { r.answer(helping, cfg.StateDir) })
+	helpers.Go(func() { a.Run(helping) })
+	helpers.Go(func() { r.answer(helping, cfg.StateDir, a.Handler()) })
+	if door != nil {
+		helpers.Go(func() { serveAdmin(helping, a, door, cfg.Admin, log) })
+	}
 	helpers.Go(func() { tellManager(ctx, helping, b, manager) })
 	helpers.Go(func() {
 		select {

@@ -40,6 +40,7 @@ var parts = []part{
 	{"fileKeys", "The file", "What stands at the left margin."},
 	{"listenKeys", "`listen`", "A list: each entry is an address where devices connect."},
 	{"logKeys", "`log`", "bridged logs to standard error, which systemd keeps in the journal."},
+	{"adminKeys", "`admin`", "Status page, API, metrics and health: `http://127.0.0.1:9883` on the gateway itself."},
 	{"limitKeys", "`limits`", ""},
 	{"queueKeys", "`queue`", "Each device has two queues, one towards its cloud and one towards itself."},
 	{"cloudKeys", "`clouds`", "Below `clouds:` stand names of your choice, and below each of them these keys."},

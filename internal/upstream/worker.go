@@ -52,6 +52,9 @@ type Config struct {
 	// session. It is called without locks, on the worker's goroutine, before messages flow, and must not block. It may be
 	// nil.
 	Verdict func(*failure.Failure)
+	// Failed is told of everything that ends an attempt or a session. It is called with locks held, and must not block or
+	// call back. It may be nil.
+	Failed func(*failure.Failure)
 	// Key is what the cloud's connect limit applies to; see governor.Dial.
 	Key string
 	// Timed says that the login depends on the time.
@@ -131,6 +134,8 @@ type Worker struct {
 	cancelTry    context.CancelFunc // interrupts the attempt that is under way, nil if none is
 	retry        *governor.Retry
 	last         *failure.Failure
+	latest       *failure.Failure // the same, but stays when a session is established
+	latestAt     time.Time
 	logged       struct { // above debug
 		failure *failure.Failure
 		at      time.Time

@@ -31,7 +31,7 @@ func serve(tb testing.TB, yaml string) *manager {
 	tb.Helper()
 	dir := tb.TempDir()
 	config := filepath.Join(dir, "config.yaml")
-	if err := os.WriteFile(config, []byte("state_dir: state\n"+yaml), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte("state_dir: state\nadmin: {listen: ''}\n"+yaml), 0o600); err != nil {
 		tb.Fatal(err)
 	}
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram", Name: filepath.Join(dir, "notify")})
