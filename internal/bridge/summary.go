@@ -58,7 +58,9 @@ func count(n int, what string) string {
 }
 
 // StopsWithin is how long Run takes at most, after its context has ended and on a disk that works.
-func (b *Bridge) StopsWithin() time.Duration { return b.config().ShutdownTimeout + flushTimeout + storeTimeout }
+func (b *Bridge) StopsWithin() time.Duration {
+	return b.config().ShutdownTimeout + flushTimeout + storeTimeout
+}
 
 // storeTimeout is what the disk may take for the rest, which nothing bounds.
 const storeTimeout = time.Minute
