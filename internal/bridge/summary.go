@@ -68,8 +68,8 @@ const storeTimeout = time.Minute
 // Started is closed when Run has begun to relay.
 func (b *Bridge) Started() <-chan struct{} { return b.started }
 
-// Stuck names what has made no progress for longer than limit and cannot be waiting for anything but the process itself;
-// see package pulse. In a bridge that is well it is nothing, whatever the disk and the network do.
+// Stuck names what has made no progress for longer than limit and cannot be waiting for anything but the process
+// itself; see package pulse. In a bridge that is well it is nothing, whatever the disk and the network do.
 func (b *Bridge) Stuck(limit time.Duration) (names []string) {
 	now := time.Now()
 	all := append(b.spool.Pulses(), b.keeper.Pulse())

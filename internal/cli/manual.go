@@ -11,7 +11,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// WriteManual writes the manual page bridged(1) in the man macros: what the commands' help says, and what surrounds them.
+// WriteManual writes the manual page bridged(1) in the man macros: what the commands' help says, and what surrounds
+// them.
 func WriteManual(w io.Writer, version string, date time.Time) error {
 	m := &manual{w: bufio.NewWriter(w)}
 	root := newRoot(&options{lookupEnv: func(string) (string, bool) { return "", false }})

@@ -22,16 +22,16 @@ func TestPulse(t *testing.T) {
 		}
 		stuck(false, "not begun")
 		p.Beat()
-		time.Sleep(time.Minute) //nolint:forbidigo // of the bubble's time
+		<-time.After(time.Minute)
 		stuck(false, "a beat just within the limit")
-		time.Sleep(1) //nolint:forbidigo // of the bubble's time
+		<-time.After(time.Nanosecond)
 		stuck(true, "a beat too long ago")
 		p.Beat()
 		stuck(false, "come round")
 
 		want := errors.New("its error")
 		err := p.Outside(func() error {
-			time.Sleep(time.Hour) //nolint:forbidigo // of the bubble's time
+			<-time.After(time.Hour)
 			stuck(false, "outside")
 			return want
 		})
@@ -39,7 +39,7 @@ func TestPulse(t *testing.T) {
 			t.Error(err)
 		}
 		stuck(false, "back from outside")
-		time.Sleep(time.Hour) //nolint:forbidigo // of the bubble's time
+		<-time.After(time.Hour)
 		stuck(true, "stuck inside again")
 		p.End()
 		stuck(false, "ended")

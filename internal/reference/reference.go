@@ -6,6 +6,7 @@ package reference
 
 import (
 	"bytes"
+	_ "embed" // for the beginning of the document
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -46,41 +47,20 @@ var parts = []part{
 	{"cloudKeys", "`clouds`", "Below `clouds:` stand names of your choice, and below each of them these keys."},
 	{"tlsKeys", "`tls` of a cloud", ""},
 	{"cloudLimitKeys", "`limits` of a cloud", "The defaults are the provider's."},
-	{"deviceKeys", "`devices`", "A list: each entry is a device. The keys from `cloud` to `topics` may stand below `defaults:` " +
-		"as well, where they hold for all devices that do not say otherwise."},
-	{"loginKeys", "`login` of a device", "How a device is recognised when it connects to the gateway. Without a password whoever says " +
-		"its client id is let in: there should be one, or `allow_from`."},
+	{"deviceKeys", "`devices`", "A list: each entry is a device. The keys from `cloud` to `topics` may stand below " +
+		"`defaults:` as well, where they hold for all devices that do not say otherwise."},
+	{"loginKeys", "`login` of a device", "How a device is recognised when it connects to the gateway. Without a " +
+		"password " +
+		"whoever says its client id is let in: there should be one, or `allow_from`."},
 	{"subscribeKeys", "`subscribe` of a device", "A list."},
 	{"topicKeys", "`topics` of a device", "A list."},
-	{"secretKeys", "Secrets", "Wherever a secret is expected there may be the secret itself, in quotation marks, or one of " +
+	{"secretKeys", "Secrets", "Wherever a secret is expected there may be the secret itself, in quotation marks, " +
+		"or one of " +
 		"these keys. A configuration file with a secret in it must be readable by its owner only."},
 }
 
-const head = `# Configuration reference
-
-<!-- Generated from internal/config/keys.go by "make docs". Change that, not this. -->
-
-The configuration is one YAML file, ` + "`/etc/bridged/config.yaml`" + ` unless ` + "`--config`" + ` says otherwise. After a change run
-` + "`bridged check`" + `, which prints every fault with its line and what to write instead, then ` + "`systemctl reload bridged`" + `.
-A key that is not known is a fault, too. [config.example.yaml](../config.example.yaml) shows all keys together, and
-[install.md](install.md) the few that a first device needs.
-
-How values are written:
-
-| what | how |
-| --- | --- |
-| text | as it is, or in quotation marks: ` + "`boiler-1`, `\"1.2\"`" + ` |
-| number | ` + "`100`" + ` |
-| yes or no | ` + "`true`, `false`" + ` |
-| duration | a number with a unit: ` + "`500ms`, `30s`, `5m`, `1h30m`" + ` |
-| size | bytes, or with a unit: ` + "`4096`, `64KiB`, `16MiB`, `1GiB`" + ` |
-| rate | so many in a time: ` + "`5/1m`" + ` |
-| secret | text, or ` + "`{file: PATH}`, `{env: NAME}`, `{credential: NAME}`" + `: see [Secrets](#secrets) |
-| list | ` + "`[a, b]`" + `, or lines that begin with ` + "`- `" + ` |
-| section | keys of its own, indented, or ` + "`{key: value, ...}`" + ` |
-
-Paths that do not begin with ` + "`/`" + ` start at the directory of the file that they stand in.
-`
+//go:embed head.md
+var head string
 
 // Configuration returns the reference as Markdown. source is the text of keys.go.
 func Configuration(source []byte) ([]byte, error) {
@@ -116,8 +96,9 @@ func Configuration(source []byte) ([]byte, error) {
 
 // kinds says what the types are called.
 var kinds = map[string]string{
-	"text": "text", "number": "number", "boolean": "`true` or `false`", "duration": "duration", "size": "size", "rate": "rate",
-	"secret": "secret", "proxy": "text", "list[text]": "list of texts", "table[secret]": "names with secrets",
+	"text": "text", "number": "number", "boolean": "`true` or `false`", "duration": "duration", "size": "size",
+	"rate": "rate", "secret": "secret", "proxy": "text", "list[text]": "list of texts",
+	"table[secret]": "names with secrets",
 }
 
 func (k key) value() string {

@@ -1,5 +1,5 @@
-// Package systemd tells the service manager how the process is: that it is ready, how its work goes, that it reloads and
-// that it stops; and, as long as it makes progress, that it lives. See sd_notify(3) for the words.
+// Package systemd tells the service manager how the process is: that it is ready, how its work goes, that it reloads
+// and that it stops; and, as long as it makes progress, that it lives. See sd_notify(3) for the words.
 //
 // A Manager may be used by several goroutines. Where no service manager listens its methods do nothing.
 package systemd
@@ -153,6 +153,6 @@ func (m *Manager) tellStuck(names string) {
 		m.log.Warn("everything makes progress again")
 		return
 	}
-	m.log.Error("a part of bridged makes no progress: the watchdog gets no sign of life, and systemd will start bridged anew",
+	m.log.Error("a part of bridged makes no progress: the watchdog gets no sign of life, and systemd will start it anew",
 		zap.String("stuck", names))
 }

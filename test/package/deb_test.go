@@ -79,8 +79,9 @@ func (m *machine) mount(source, target, kind, options string) {
 func (m *machine) try(command string) (string, error) {
 	cmd := exec.CommandContext(within(m.tb), "/bin/sh", "-e", "-c", command)
 	cmd.Dir = "/"
-	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive",
-		"LC_ALL=C"}
+	cmd.Env = []string{
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C",
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: m.root}
 	out, err := cmd.CombinedOutput()
 	return string(out), err
@@ -135,7 +136,8 @@ func older(tb testing.TB, deb string) string {
 	tb.Helper()
 	dir := tb.TempDir()
 	old := filepath.Join(dir, "old.deb")
-	run(tb, "sh", "-ec", `dpkg-deb -R "$1" "$2/tree"; sed -i 's/^Version: .*/Version: 0.0.0~older/' "$2/tree/DEBIAN/control"
+	run(tb, "sh", "-ec", `dpkg-deb -R "$1" "$2/tree"
+		sed -i 's/^Version: .*/Version: 0.0.0~older/' "$2/tree/DEBIAN/control"
 		dpkg-deb -Zgzip -z1 --root-owner-group -b "$2/tree" "$3"`, "sh", deb, dir, old)
 	return old
 }

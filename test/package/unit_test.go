@@ -25,7 +25,8 @@ func TestUnit(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	unit := filepath.Join(dir, "bridged.service")
-	text := strings.ReplaceAll(read(t, units+"bridged.service"), "/usr/bin/bridged", bridged) // which is not installed here
+	// It is not installed here.
+	text := strings.ReplaceAll(read(t, units+"bridged.service"), "/usr/bin/bridged", bridged)
 	write(t, unit, text)
 	dropIn := unit + ".d"
 	if err := os.Mkdir(dropIn, 0o755); err != nil {
@@ -47,15 +48,17 @@ func write(tb testing.TB, path, text string) {
 	}
 }
 
-// spared are calls that the unit refuses and bridged can do without: asking the kernel whether the clock is synchronised
-// is the same call as setting it. Where that is refused bridged looks for the mark that systemd-timesyncd leaves.
+// spared are calls that the unit refuses and bridged can do without: asking the kernel whether the clock is
+// synchronised is the same call as setting it. Where that is refused bridged looks for the mark that systemd-timesyncd
+// leaves.
 var spared = []string{"adjtimex"}
 
-// The unit's filter of system calls lets everything through that bridged does: with an outage, storing, and TLS.
+// The unit's filter of system calls lets everything through that bridged does: an outage, storing, TLS.
 func TestSystemCalls(t *testing.T) {
 	t.Parallel()
 	counts := filepath.Join(t.TempDir(), "counts")
-	run(t, "strace", "-f", "-qq", "-c", "-U", "name", "-o", counts, bridged, "demo", "--for", "5s", "--listen", "127.0.0.1:0")
+	run(t, "strace", "-f", "-qq", "-c", "-U", "name", "-o", counts,
+		bridged, "demo", "--for", "5s", "--listen", "127.0.0.1:0")
 	sets := systemCallSets(t)
 	var allowed []string
 	for line := range strings.Lines(read(t, units+"bridged.service")) {
