@@ -50,13 +50,11 @@ var parts = []part{
 	{"deviceKeys", "`devices`", "A list: each entry is a device. The keys from `cloud` to `topics` may stand below " +
 		"`defaults:` as well, where they hold for all devices that do not say otherwise."},
 	{"loginKeys", "`login` of a device", "How a device is recognised when it connects to the gateway. Without a " +
-		"password " +
-		"whoever says its client id is let in: there should be one, or `allow_from`."},
+		"password whoever says its client id is let in: there should be one, or `allow_from`."},
 	{"subscribeKeys", "`subscribe` of a device", "A list."},
 	{"topicKeys", "`topics` of a device", "A list."},
 	{"secretKeys", "Secrets", "Wherever a secret is expected there may be the secret itself, in quotation marks, " +
-		"or one of " +
-		"these keys. A configuration file with a secret in it must be readable by its owner only."},
+		"or one of these keys. A configuration file with a secret in it must be readable by its owner only."},
 }
 
 //go:embed head.md
