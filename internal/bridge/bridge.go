@@ -47,6 +47,7 @@ type Bridge struct {
 	retry    func() *governor.Retry
 	clouds   *clouds
 	keeper   *upstream.Keeper
+	tally    *tally // of failures
 	broker   *broker.Broker
 	certs    certificates
 	begun    *config.Config // the configuration of the start
@@ -78,6 +79,7 @@ func New(cfg *config.Config, log *zap.Logger, opts Options) (*Bridge, error) {
 	b := &Bridge{
 		cfg: cfg, begun: cfg, log: log, opts: opts, lock: lock, memory: lane.NewBudget(cfg.Limits.Memory),
 		keeper:  upstream.NewKeeper(nil),
+		tally:   &tally{counts: make(map[tallyKey]uint64)},
 		started: make(chan struct{}), stranded: make(map[lane.Key]*lane.Lane),
 	}
 	b.stopping, b.stop = context.WithCancel(context.Background())

@@ -84,6 +84,10 @@ func needRestart(old, next *config.Config) (keys []string) {
 	}{
 		{"listen", slices.Equal(old.Listen, next.Listen)},
 		{"state_dir", old.StateDir == next.StateDir},
+		{"admin.listen", old.Admin.Listen == next.Admin.Listen},
+		{"admin.token", old.Admin.Token == next.Admin.Token},
+		{"admin.device_metrics", old.Admin.DeviceMetrics == next.Admin.DeviceMetrics},
+		{"admin.pprof", old.Admin.PProf == next.Admin.PProf},
 		{"log.format", old.Log.JSON == next.Log.JSON},
 		{"limits.max_packet_size", old.Limits.MaxPacketSize == next.Limits.MaxPacketSize},
 		{"limits.dials_at_once", old.Limits.DialsAtOnce == next.Limits.DialsAtOnce},

@@ -24,6 +24,7 @@ type device struct {
 	worker   *upstream.Worker
 	kept     *broker.Kept // as of when it was made
 	drops    *drops
+	began    [2]lane.Counters // as they were when it was made
 }
 
 // parts are what is made of a device's configuration, which may fail.
@@ -52,7 +53,8 @@ func (b *Bridge) newDevice(dc *config.Device, p parts, notes map[string][]byte, 
 	d := &device{cfg: dc, parts: p, drops: new(drops), kept: localSession(kept, time.Now())}
 	d.up = b.claim(lane.Key{Device: dc.Name, Direction: lane.Up}, upConfig(dc, b.memory))
 	d.down = b.claim(lane.Key{Device: dc.Name, Direction: lane.Down}, downConfig(dc, b.memory, noted))
-	d.drops.known([2]lane.Counters{d.up.Counters(), d.down.Counters()})
+	d.began = [2]lane.Counters{d.up.Counters(), d.down.Counters()}
+	d.drops.known(d.began)
 	d.worker = b.newWorker(d, kept)
 	return d
 }
@@ -88,6 +90,7 @@ func (b *Bridge) newWorker(d *device, kept *upstream.Kept) *upstream.Worker {
 		Identity:     signer,
 		Verdict:      verdict,
 		Waiting:      waiting,
+		Failed:       b.tally.of(dc.Cloud.Name),
 		Key:          ConnectKey(dc),
 		Timed:        Timed(dc),
 		Keepalive:    dc.Cloud.Keepalive,

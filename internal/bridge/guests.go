@@ -346,7 +346,7 @@ func newGuests(b *Bridge, notes map[string][]byte) *guests {
 	return &guests{
 		b: b, log: b.log, proofs: newProofs(b.spool, notes, current, b.log), entries: b.cfg.PassThrough,
 		strangers: make(chan struct{}, maxStrangers),
-		refusals: make(map[string]refusal),
+		refusals:  make(map[string]refusal),
 	}
 }
 

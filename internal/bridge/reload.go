@@ -369,7 +369,7 @@ func (b *Bridge) retire(p *plan) map[string]*upstream.Worker {
 
 // changed makes the device that takes d's place.
 func (b *Bridge) changed(d *device, dc *config.Device, p parts, w *upstream.Worker) *device {
-	next := &device{cfg: dc, parts: p, up: d.up, down: d.down, worker: w, drops: d.drops}
+	next := &device{cfg: dc, parts: p, up: d.up, down: d.down, worker: w, drops: d.drops, began: d.began}
 	if w == nil {
 		next.worker, next.parts = d.worker, d.parts
 		if dc.Always != d.cfg.Always || dc.Linger != d.cfg.Linger || maxPacket(dc) != maxPacket(d.cfg) {

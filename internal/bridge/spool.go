@@ -62,14 +62,15 @@ func (f *faults) tell(log *zap.Logger, err error) {
 	}
 	if errors.Is(err, lane.ErrRead) {
 		log.Error("messages on disk cannot be read: they wait", zap.NamedError("err", err),
-			zap.String("remedy", spoolRemedy(err)))
+			zap.String("remedy", SpoolRemedy(err)))
 		return
 	}
 	log.Error("messages cannot be stored on disk: what the far side does not acknowledge is not acknowledged here",
-		zap.NamedError("err", err), zap.String("remedy", spoolRemedy(err)))
+		zap.NamedError("err", err), zap.String("remedy", SpoolRemedy(err)))
 }
 
-func spoolRemedy(err error) string {
+// SpoolRemedy is what a person can do about a fault of the spool.
+func SpoolRemedy(err error) string {
 	switch {
 	case errors.Is(err, lane.ErrDiskLimit):
 		return "make limits.disk larger, or see why clouds or devices are away for so long"

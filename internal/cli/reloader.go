@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"sync"
 
@@ -12,6 +13,7 @@ import (
 	"bridged/internal/bridge"
 	"bridged/internal/config"
 	"bridged/internal/control"
+	"bridged/internal/systemd"
 )
 
 // reloader has a running bridge go over to what its configuration file says now.
@@ -19,8 +21,10 @@ type reloader struct {
 	*options
 	file   string
 	bridge *bridge.Bridge
-	log    *zap.Logger
-	level  zap.AtomicLevel
+	// manager is told of the beginning and the end.
+	manager *systemd.Manager
+	log     *zap.Logger
+	level   zap.AtomicLevel
 
 	mu sync.Mutex // held while reloading, so that what was read first is not taken over last
 }
@@ -37,14 +41,14 @@ func (r *reloader) follow(ctx context.Context, hangups <-chan os.Signal) {
 	}
 }
 
-// answer answers other processes, until ctx ends.
-func (r *reloader) answer(ctx context.Context, stateDir string) {
+// answer answers other processes, until ctx ends. What is not about reloading is for rest.
+func (r *reloader) answer(ctx context.Context, stateDir string, rest http.Handler) {
 	l, err := control.Listen(stateDir)
 	if err == nil {
-		err = (&control.Server{Reload: r.reload}).Serve(ctx, l)
+		err = (&control.Server{Reload: r.reload, Rest: rest}).Serve(ctx, l)
 	}
 	if err != nil {
-		r.log.Warn(`"bridged reload" does not work, SIGHUP does`, zap.NamedError("err", err))
+		r.log.Warn(`"bridged status" and "bridged reload" do not work, SIGHUP does`, zap.NamedError("err", err))
 	}
 }
 
@@ -53,6 +57,8 @@ func (r *reloader) reload(ctx context.Context) (*control.Reloaded, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.log.Debug("reloading", zap.String("config", r.file))
+	r.manager.Reloading()
+	defer r.manager.Ready()
 	cfg, err := config.Load(r.file, config.Env{LookupEnv: r.lookupEnv})
 	if err != nil {
 		return nil, r.refuse(badConfig(err))

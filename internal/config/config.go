@@ -32,6 +32,7 @@ type Config struct {
 	StateDir        string
 	ShutdownTimeout time.Duration
 	Log             Log
+	Admin           Admin
 	Limits          Limits
 	// Clouds are by their name in the configuration.
 	Clouds map[string]*Cloud
@@ -68,6 +69,20 @@ type Log struct {
 	Level zapcore.Level
 	// JSON says one JSON object a line, otherwise text for people.
 	JSON bool
+}
+
+// Admin is where and to whom bridged shows how it is, over HTTP.
+type Admin struct {
+	// Listen is host:port, empty for nowhere.
+	Listen string
+	// Optional says that Listen is the default, which nobody has asked for.
+	Optional bool
+	// Token is what requests have to bring, empty for nothing. Then Listen is a loopback address.
+	Token Secret
+	// DeviceMetrics is for how many devices, at most, there are metrics of their own.
+	DeviceMetrics int
+	// PProf turns profiles on.
+	PProf bool
 }
 
 // Limits are bounds for the whole process.

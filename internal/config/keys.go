@@ -24,6 +24,8 @@ type fileKeys struct {
 	ShutdownTimeout duration `yaml:"shutdown_timeout" default:"10s" min:"1ms"`
 	// How to log.
 	Log logKeys `yaml:"log"`
+	// The status page, the API, metrics and health, over HTTP.
+	Admin adminKeys `yaml:"admin"`
 	// Bounds for the whole process.
 	Limits limitKeys `yaml:"limits"`
 	// Bounds for each device's queues, one per direction. Devices and defaults may override single keys.
@@ -55,6 +57,20 @@ type logKeys struct {
 	Level text `yaml:"level" default:"info" oneof:"debug info warn error"`
 	// One JSON object a line, or text for people.
 	Format text `yaml:"format" default:"json" oneof:"json console"`
+}
+
+type adminKeys struct {
+	mark
+	// HOST:PORT to answer on; empty: nowhere. Other addresses than 127.0.0.1, ::1 and localhost need a token. Where the
+	// key is not written and the port is taken, bridged runs without.
+	Listen text `yaml:"listen" default:"127.0.0.1:9883"`
+	// What requests have to bring, as "Authorization: Bearer TOKEN". At least 16 characters; head -c 24 /dev/urandom |
+	// base64 makes one. Default: none.
+	Token secret `yaml:"token"`
+	// For how many devices, at most, there are metrics of their own. 0: for none; metrics are by cloud.
+	DeviceMetrics number `yaml:"device_metrics" default:"0" min:"0" max:"100000"`
+	// Whether to answer on /debug/pprof/, for finding out where time and memory go.
+	PProf boolean `yaml:"pprof" default:"false"`
 }
 
 type limitKeys struct {

@@ -170,6 +170,7 @@ func (r *resolver) resolve() {
 		level = zapcore.InfoLevel
 	}
 	r.cfg.Log = Log{Level: level, JSON: k.Log.Format.value == "json"}
+	r.resolveAdmin()
 	r.resolveLimits()
 	r.resolveClouds()
 	r.resolveDevices()

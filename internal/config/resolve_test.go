@@ -63,6 +63,7 @@ func TestBase(t *testing.T) {
 		File: c.File, StateDir: "/var/lib/bridged", ShutdownTimeout: 10 * time.Second,
 		Listen: []Listener{{Address: "0.0.0.0:1883"}},
 		Log:    Log{Level: zapcore.InfoLevel, JSON: true},
+		Admin:  Admin{Listen: "127.0.0.1:9883", Optional: true},
 		Limits: Limits{
 			MaxConnections: 10000, ConnectTimeout: 10 * time.Second, MaxPacketSize: 272 << 10, Memory: 64 << 20, Disk: 1 << 30,
 			DialsPerSecond: 25, DialsAtOnce: 64,

@@ -12,14 +12,23 @@ import (
 // maxAnswer bounds an answer, in bytes.
 const maxAnswer = 16 << 20
 
+// URL is what the URLs begin with that Transport takes.
+const URL = "http://bridged"
+
+// Transport speaks to the process that runs with a state directory. Its errors may be ErrNotRunning. CloseIdleConnections
+// ends it.
+func Transport(dir string) *http.Transport {
+	return &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, dir) },
+	}
+}
+
 // Reload has the process that runs with a state directory read its configuration again. The error may be a Refusal, or
 // ErrNotRunning.
 func Reload(ctx context.Context, dir string) (*Reloaded, error) {
-	transport := &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, dir) },
-	}
+	transport := Transport(dir)
 	defer transport.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://bridged"+reloadPath, http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, URL+reloadPath, http.NoBody)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,8 @@ import (
 type Server struct {
 	// Reload reads the configuration again. Its error may be a Refusal.
 	Reload func(context.Context) (*Reloaded, error)
+	// Rest answers everything else, nil for nothing.
+	Rest http.Handler
 }
 
 const (
@@ -27,6 +29,9 @@ const (
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+reloadPath, s.reload)
+	if s.Rest != nil {
+		mux.Handle("/", s.Rest)
+	}
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: headerWithin}
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Serve(l) }()

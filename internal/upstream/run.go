@@ -66,6 +66,7 @@ func (w *Worker) waitLocked(delay time.Duration) []func() {
 		reason = w.last.Error()
 	}
 	w.setStateLocked(Waiting, reason)
+	w.line.fold()
 	w.log.Debug("waiting", zap.Duration("backoff", delay), zap.Int("attempt", w.retry.Failures()))
 	w.resting.Store(true)
 	return w.subs.giveUpWaiting() // nobody should wait for a SUBACK that long
@@ -170,6 +171,7 @@ func (w *Worker) sign(now time.Time) (credentials.Login, *failure.Failure) {
 func (w *Worker) onHold(h governor.Hold) {
 	w.mu.Lock()
 	w.setStateLocked(Waiting, h.Reason())
+	w.line.hold()
 	w.heldUntil = time.Now().Add(h.For)
 	var calls []func()
 	if h.For > answerWithin {
@@ -220,7 +222,10 @@ func (w *Worker) endedLocked(f *failure.Failure, end governor.End) {
 		f = failure.New(failure.KickWar, failure.StageOnline, errors.New(says), "")
 	}
 	w.outage.failed(f, w.logFailureLocked(f))
-	w.last = f
+	w.last, w.latest, w.latestAt = f, f, now
+	if w.cfg.Failed != nil {
+		w.cfg.Failed(f)
+	}
 }
 
 // logEvery is how often a failure that stays the same is logged.

@@ -18,11 +18,17 @@ const (
 	Halted      State = "halted"   // only a person can mend what is wrong
 )
 
-// Change is an entry of a device's time line.
+// Change is an entry of a device's time line. A wait after a failure stands for all attempts since that have failed for
+// the same reason.
 type Change struct {
 	At     time.Time
 	State  State
 	Reason string
+	// Times is how many attempts in a row have failed for this reason, 0 for other entries.
+	Times int
+
+	// held says that it is a wait for others, before an attempt.
+	held bool
 }
 
 // maxChanges is how long a time line is.
@@ -37,4 +43,29 @@ func (t *timeline) add(c Change) {
 		*t = (*t)[:maxChanges-1]
 	}
 	*t = append(*t, c)
+}
+
+// hold says that the latest change is a wait before an attempt.
+func (t timeline) hold() { t[len(t)-1].held = true }
+
+// fold says that the latest change is a wait after a failed attempt. If the attempt before failed for the same reason
+// one entry stands for both, so that a long outage does not push out what was before it.
+func (t *timeline) fold() {
+	line := *t
+	last := len(line) - 1
+	if last < 0 || line[last].Times > 0 { // it has waited before, and no attempt has come in between
+		return
+	}
+	for i := last - 1; i >= 0; i-- {
+		switch c := &line[i]; {
+		case c.State == Signing, c.State == Dialing, c.State == Connecting, c.held:
+			continue
+		case c.State == Waiting && c.Times > 0 && c.Reason == line[last].Reason:
+			c.Times++
+			*t = line[:i+1]
+			return
+		}
+		break
+	}
+	line[last].Times = 1
 }

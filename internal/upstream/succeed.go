@@ -66,6 +66,7 @@ func (w *Worker) Succeed(old *Worker, same bool) {
 	w.leaving.Store(old.leaving.Load())
 	w.line, w.since = slices.Clone(old.line), old.since
 	w.reason = old.reason
+	w.latest, w.latestAt = old.latest, old.latestAt
 	w.count.connects.Store(old.count.connects.Load())
 	w.count.lowered.Store(old.count.lowered.Load())
 	w.count.stripped.Store(old.count.stripped.Load())

@@ -55,6 +55,9 @@ type Config struct {
 	// Waiting says whether a login waits for that, so that Connected, which may be about another login, does not end what
 	// Await began. It is called with locks held, and must not block. It may be nil.
 	Waiting func() bool
+	// Failed is told of everything that ends an attempt or a session. It is called with locks held, and must not block or
+	// call back. It may be nil.
+	Failed func(*failure.Failure)
 	// Key is what the cloud's connect limit applies to; see governor.Dial.
 	Key string
 	// Timed says that the login depends on the time.
@@ -134,6 +137,8 @@ type Worker struct {
 	cancelTry    context.CancelFunc // interrupts the attempt that is under way, nil if none is
 	retry        *governor.Retry
 	last         *failure.Failure
+	latest       *failure.Failure // the same, but stays when a session is established
+	latestAt     time.Time
 	logged       struct { // above debug
 		failure *failure.Failure
 		at      time.Time
