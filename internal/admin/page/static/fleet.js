@@ -22,7 +22,7 @@ export class Fleet {
   constructor(live, history) {
     this.#live = live;
     this.#history = history;
-    this.#table = new Table(live, (query) => remember(query));
+    this.#table = new Table(live, remember);
     const tiles = el("ul", { class: "tiles" }, groups.map((g) => {
       const n = el("span", { class: "n" });
       const link = el("a", { href: `#/?state=${g.id}`, title: g.help, "data-group": g.id }, n,
