@@ -81,7 +81,7 @@ devices:
 	bad.Publish("telemetry", []byte("1"), 0)
 	bad.Publish("telemetry", []byte("2"), 0)
 
-	p := open(t, s.url()+"#/devices/bad")
+	p := open(t, s.url()+"#/devices/bad", "devices/other")
 	p.says("h1", "bad")
 	p.says(".device .headline", "Offline for ")
 	p.says(".device .headline", "the proxy asks for a user name and a password")
@@ -91,8 +91,8 @@ devices:
 	p.says(".device .banner .next", "attempts have failed in a row")
 	p.says(".timeline li", "the proxy asks for a user name and a password")
 	p.until("document.querySelectorAll('.timeline li').length > 2")
-	p.says(".ledger tbody", "Accepted\t2\t0")
-	p.says(".ledger tbody", "Queued\t2")
+	p.says(".ledger tbody", "Accepted 2 0")
+	p.says(".ledger tbody", "Queued 2")
 	p.says(".device .card .note", "it balances")
 	p.until("document.querySelectorAll('.chart').length === 3 && document.querySelector('.chart .line').getAttribute('d')")
 	p.until("/^Queued messages, last .*: now up 2, down 0; at most 2$/.test(" +
@@ -117,7 +117,7 @@ devices:
 	p.says(".device", "● granted, QoS 1")
 	p.says(".device", "✖ refused by the cloud")
 	p.says(".device", "from the configuration")
-	p.says(".ledger tbody", "Delivered\t1")
+	p.says(".ledger tbody", "Delivered 1")
 	p.shot("device-online")
 
 	p.do(evaluate("location.hash = '#/devices/other'"))
@@ -136,7 +136,9 @@ func TestConnectionLost(t *testing.T) {
 	s.stop()
 	p.says("#connection", "Connection lost")
 	p.says("#lost", "What you see is how it was then.")
+	p.says(".fleet .headline", "At ")
 	p.until("document.title === 'Lost · bridged'")
+	accessible(p)
 	p.until("document.querySelectorAll('.devices tbody tr').length === 3")
 	p.shot("lost")
 	f.change(1, failing("connection_refused"))

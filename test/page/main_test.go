@@ -66,4 +66,4 @@ func browserOptions(dir string) []chromedp.ExecAllocatorOption {
 }
 
 // patience is how long something that must happen may take.
-const patience = time.Minute
+const patience = 30 * time.Second

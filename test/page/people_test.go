@@ -3,12 +3,14 @@ package page
 import (
 	"encoding/json"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/chromedp/chromedp"
 
 	"bridged/internal/bridge"
 	"bridged/internal/failure"
+	"bridged/internal/upstream"
 )
 
 func evaluate(expression string) chromedp.Action[chromedp.Void] {
@@ -62,16 +64,11 @@ func TestKeyboard(t *testing.T) {
 	p.until("document.activeElement.matches('h1')")
 }
 
-// axe-core finds nothing that keeps people from using the page, whichever view it is, in light and dark, on a phone.
+// axe-core finds nothing that keeps people from using the page, whichever view it is.
 func TestAccessible(t *testing.T) {
-	axe, err := os.ReadFile("node_modules/axe-core/axe.min.js")
-	if err != nil {
-		t.Fatalf("%v; npm ci in test/page installs it", err)
-	}
 	f := troubled(250)
-	f.change(3, func(d *bridge.DeviceSummary) { d.Session.State = "halted" })
-	open1 := serve(t, f, "")
-	closed := serve(t, f, "token")
+	f.change(3, func(d *bridge.DeviceSummary) { d.Session.State = upstream.Halted })
+	open1, closed := serve(t, f, ""), serve(t, f, "token")
 	for _, tc := range []struct {
 		name, url, ready string
 		expected         []string
@@ -87,24 +84,37 @@ func TestAccessible(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			p := open(t, tc.url, tc.expected...)
 			p.until("document.querySelector('" + tc.ready + "')")
-			p.do(evaluate(string(axe)))
-			for _, look := range []struct {
-				name  string
-				width int64
-				dark  bool
-			}{{"light", 1280, false}, {"dark", 1280, true}, {"phone", 360, false}, {"phone-dark", 360, true}} {
-				p.size(look.width, 800, look.width < 500)
-				p.dark(look.dark)
-				p.shot("axe-" + tc.name + "-" + look.name)
-				for _, v := range violations(p) {
-					t.Errorf("%s: %s (%s): %s\n%s", look.name, v.ID, v.Impact, v.Help, v.Nodes)
-				}
-				if wide := eval[int](p, "document.documentElement.scrollWidth - document.documentElement.clientWidth"); wide > 0 {
-					t.Errorf("%s: it is %d pixels too wide", look.name, wide)
-				}
-			}
+			accessible(p)
 		})
 	}
+}
+
+// accessible holds what is shown against axe-core's rules, in light and dark, on a desktop's screen and on a phone's,
+// where nothing may be wider than the screen.
+func accessible(p *tab) {
+	p.t.Helper()
+	axe, err := os.ReadFile("node_modules/axe-core/axe.min.js")
+	if err != nil {
+		p.t.Fatalf("%v; npm ci in test/page installs it", err)
+	}
+	p.do(evaluate(string(axe)))
+	for _, look := range []struct {
+		name  string
+		width int64
+		dark  bool
+	}{{"light", 1280, false}, {"dark", 1280, true}, {"phone", 360, false}, {"phone-dark", 360, true}} {
+		p.size(look.width, 800, look.width < 500)
+		p.dark(look.dark)
+		p.shot(strings.ReplaceAll(p.t.Name(), "/", "-") + "-" + look.name)
+		for _, v := range violations(p) {
+			p.t.Errorf("%s: %s (%s): %s\n%s", look.name, v.ID, v.Impact, v.Help, v.Nodes)
+		}
+		if wide := eval[int](p, "document.documentElement.scrollWidth - document.documentElement.clientWidth"); wide > 0 {
+			p.t.Errorf("%s: it is %d pixels too wide", look.name, wide)
+		}
+	}
+	p.size(1280, 900, false)
+	p.dark(false)
 }
 
 type violation struct {
@@ -117,5 +127,8 @@ func violations(p *tab) []violation {
 	p.t.Helper()
 	return eval[[]violation](p, `axe.run(document, { resultTypes: ["violations"] }).then((found) => found.violations
 		.filter((v) => v.impact !== "minor")
-		.map((v) => ({ id: v.id, impact: v.impact, help: v.help, nodes: v.nodes.map((n) => n.html.slice(0, 200) + " " + n.failureSummary) })))`)
+		.map((v) => ({
+			id: v.id, impact: v.impact, help: v.help,
+			nodes: v.nodes.map((n) => n.html.slice(0, 200) + " " + n.failureSummary),
+		})))`)
 }

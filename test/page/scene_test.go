@@ -15,6 +15,7 @@ import (
 	"bridged/internal/admin"
 	"bridged/internal/admin/page"
 	"bridged/internal/bridge"
+	"bridged/internal/clock"
 	"bridged/internal/cloudsim"
 	"bridged/internal/config"
 	"bridged/internal/failure"
@@ -85,7 +86,10 @@ func run(t *testing.T, yaml string) *bridge.Bridge {
 	for _, c := range failure.Classes() {
 		soon[governor.Class(c)] = governor.Policy{First: 100 * time.Millisecond, Max: 500 * time.Millisecond}
 	}
-	b, err := bridge.New(cfg, zap.NewNop(), bridge.Options{Retry: governor.RetryConfig{Policies: soon}})
+	b, err := bridge.New(cfg, zap.NewNop(), bridge.Options{
+		Retry: governor.RetryConfig{Policies: soon},
+		Clock: clock.Config{Sync: func() clock.Sync { return clock.Synchronised }}, // whatever this machine's is
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -69,21 +69,20 @@ export class Device {
       ["Usual causes", p.failureCauses], ["What to do", value("failureRemedy")]));
     p.subscriptionsTable = el("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Subscriptions, the whole table" },
       el("table", {}, el("thead", {}, el("tr", {},
-        ["Filter at the cloud", "The device's own", "Asked for", "Verdict"].map((h) => el("th", { scope: "col" }, h)))),
+        ["Filter at the cloud", "Verdict", "Asked for", "The device's own"].map((h) => el("th", { scope: "col" }, h)))),
       p.subscriptions));
+    const ledgerCard = card("Ledger", el("table", { class: "ledger" },
+      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Messages"),
+        el("th", { scope: "col", class: "num" }, "Up, to the cloud"), el("th", { scope: "col", class: "num" }, "Down, to the device"))),
+      p.ledger), el("p", { class: "note" }, value("balance")));
+    const session = card("Device and session", facts(
+      ["Cloud", value("cloud")], ["On the LAN", value("local")], ["Session", value("session")],
+      ["Queue, each way", value("queue")], ["Changed on the way", value("changed")],
+      ["Cloud's certificate", value("cloudCertificate")], ["Own certificate", value("clientCertificate")]));
+    const subscriptions = card("Subscriptions", p.subscriptionsTable, p.noSubscriptions, el("p", { class: "note" }, value("late")));
     p.body = el("div", { class: "columns" },
-      card("Why: the time line", p.timeline),
-      card("Messages", p.charts.node),
-      card("Ledger", el("table", { class: "ledger" },
-        el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Messages"),
-          el("th", { scope: "col", class: "num" }, "Up, to the cloud"), el("th", { scope: "col", class: "num" }, "Down, to the device"))),
-        p.ledger), el("p", { class: "note" }, value("balance"))),
-      card("Device and session", facts(
-        ["Cloud", value("cloud")], ["On the LAN", value("local")], ["Session", value("session")],
-        ["Queue, each way", value("queue")], ["Changed on the way", value("changed")],
-        ["Cloud's certificate", value("cloudCertificate")], ["Own certificate", value("clientCertificate")])),
-      card("Subscriptions", p.subscriptionsTable, p.noSubscriptions, el("p", { class: "note" }, value("late"))),
-      p.failure);
+      el("div", {}, card("Time line", p.timeline), ledgerCard, subscriptions),
+      el("div", {}, card("Messages", p.charts.node), session, p.failure));
     this.node = el("div", { class: "view device" },
       el("nav", { "aria-label": "Back" }, el("a", { href: "#/" }, "← All devices")),
       el("div", { class: "titles" }, p.title, p.badge), p.headline, p.advice, p.body);
@@ -103,7 +102,7 @@ export class Device {
 
   // refresh asks how the device is.
   async refresh() {
-    if (this.#asking) return;
+    if (this.#asking || (this.#gone && !this.#live.devices.has(this.#name))) return;
     this.#asking = true;
     try {
       const device = await this.#live.device(this.#name);
@@ -204,10 +203,10 @@ export class Device {
       const whose = [...(own.length > 0 ? own : s.device_filters.length > 0 ? ["the same"] : [])];
       if (s.configured) whose.push("from the configuration");
       text(row.children[0], s.filter);
-      text(row.children[1], whose.join(", ") || "–");
+      text(row.children[1], verdicts[s.verdict](s));
+      attribute(row.children[1], "class", `verdict ${s.verdict}`);
       text(row.children[2], `QoS ${s.qos}`);
-      text(row.children[3], verdicts[s.verdict](s));
-      attribute(row.children[3], "class", `verdict ${s.verdict}`);
+      text(row.children[3], whose.join(", ") || "–");
     });
     const more = d.subscriptions_total - d.subscriptions.length;
     text(p.late, [
@@ -226,6 +225,7 @@ export class Device {
     text(p.stage, f.stage);
     text(p.failed, f.reason);
     text(p.error, f.error);
+    show(p.error.closest("div"), f.error !== f.reason);
     text(p.failureRemedy, f.remedy);
     rows(p.failureCauses, f.causes, () => el("li", {}), text);
   }
@@ -251,12 +251,12 @@ function makeChange() {
     reason: el("span", { class: "reason" }),
   };
   const node = el("li", {}, el("div", {}, part.state, part.span, part.times, part.time), part.reason);
-  node.part = part;
+  node.parts = part;
   return node;
 }
 
 function fillChange(node, change, seconds, now, current) {
-  const { part } = node;
+  const { parts: part } = node;
   attribute(node, "data-state", change.state);
   attribute(node, "aria-current", current ? "true" : null);
   text(part.state, change.state);

@@ -1,7 +1,7 @@
 // The first view: the fleet at a glance, and its table.
 
 import { attribute, card, el, facts, rows, text } from "./dom.js";
-import { bytes, number, percent, plural, rate, span } from "./format.js";
+import { bytes, number, percent, plural, rate, span, timeOfDay } from "./format.js";
 import { charts } from "./chart.js";
 import { count, groups } from "./groups.js";
 import { find, Problems } from "./problems.js";
@@ -37,8 +37,8 @@ export class Fleet {
         el("table", { class: "clouds" },
           el("thead", {}, el("tr", {}, heads.map((h, i) =>
             el("th", { scope: "col", class: i > 0 && i <= groups.length ? "num" : null }, h)))), this.#clouds))),
-      this.#table.node,
-      card("Messages", this.#charts.node, facts(
+      card("Messages", this.#charts.node), this.#table.node,
+      card("Gateway", facts(
         ["Queued up", value("up")], ["Queued down", value("down")], ["Delivered", value("delivered")],
         ["Dropped", value("dropped")], ["Spool on disk", value("spool")], ["Queues in memory", value("memory")],
         ["LAN connections", value("local")], ["Connects to clouds", value("dials")], ["Clock", value("clock")],
@@ -66,11 +66,14 @@ export class Fleet {
   }
 
   // headline is the state of the fleet in a sentence.
-  static says(status) {
+  static says(status, now) {
     const n = count(status.devices);
     if (status.devices.total === 0) return "No device is configured yet.";
     const wrong = n.action + n.offline;
-    if (wrong === 0) return `All is well: ${number(n.online)} of ${plural(status.devices.total, "device")} online, none failing.`;
+    if (wrong === 0) {
+      const well = find(status, now).some((p) => p.level === "bad") ? "" : "All is well: ";
+      return `${well}${number(n.online)} of ${plural(status.devices.total, "device")} online, none failing.`;
+    }
     const act = n.action > 0 ? ` ${number(n.action)} need${n.action === 1 ? "s" : ""} action.` : "";
     return `${plural(wrong, "device is", "devices are")} offline, ${number(n.online)} of ${number(status.devices.total)} online.${act}`;
   }
@@ -79,7 +82,8 @@ export class Fleet {
     const { status } = this.#live;
     const now = this.#live.now();
     if (status) {
-      text(this.#headline, Fleet.says(status));
+      const then = this.#live.state === "lost" ? `At ${timeOfDay(this.#live.lostAt)}: ` : "";
+      text(this.#headline, then + Fleet.says(status, now));
       this.#problems.update(find(status, now));
       const n = count(status.devices);
       for (const [id, { link, n: node }] of this.#tiles) {
@@ -129,12 +133,12 @@ function makeCloud() {
   const address = el("td", { class: "address" });
   const certificate = el("td", {});
   const row = el("tr", {}, el("th", { scope: "row" }, link), cells, address, certificate);
-  row.part = { link, cells, address, certificate };
+  row.parts = { link, cells, address, certificate };
   return row;
 }
 
 function fillCloud(row, c, now) {
-  const { part } = row;
+  const { parts: part } = row;
   const n = count(c.devices);
   text(part.link, c.name);
   attribute(part.link, "href", `#/?cloud=${encodeURIComponent(c.name)}`);

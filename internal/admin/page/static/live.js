@@ -5,13 +5,12 @@ const longest = 8_000; // ms between attempts to connect
 const atOnce = 2_000; // devices in one answer
 
 export class Live {
-  // What happens: "starting", "live", "lost", "login" when a token is needed, "refused" with this.fault.
+  // What happens: "starting", "live", "lost", "login" when a token is needed.
   state = "starting";
   status = null;
   devices = new Map(); // by name
   loaded = false; // all devices are there
   version = 0; // rises when devices change
-  fault = null;
   lostAt = 0;
 
   #stream = null;
@@ -30,9 +29,9 @@ export class Live {
     }, 1000);
   }
 
-  // now is the gateway's time, in ms.
+  // now is the gateway's time in ms; when the connection is lost, that of the moment of which something is known.
   now() {
-    return Date.now() + this.#skew;
+    return (this.state === "lost" ? this.lostAt : Date.now()) + this.#skew;
   }
 
   async connect() {
@@ -41,10 +40,6 @@ export class Live {
     try {
       answer = await fetch("/api/v1/status", { signal: AbortSignal.timeout(silentFor) });
       if (answer.status === 401) return this.#become("login");
-      if (answer.status === 403) {
-        this.fault = await answer.json();
-        return this.#become("refused");
-      }
       if (!answer.ok) throw new Error(answer.statusText);
       this.#know(await answer.json());
     } catch {

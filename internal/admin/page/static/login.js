@@ -1,9 +1,11 @@
-// The form for the token, and what is shown to whom the bridge refuses to answer.
+// The form for the token.
 
 import { el, show, text } from "./dom.js";
 
 export class Login {
   #input = el("input", { type: "password", id: "token", name: "token", autocomplete: "current-password", required: true });
+  // For those who keep passwords: what this one belongs to.
+  #user = el("input", { type: "text", name: "username", autocomplete: "username", value: "bridged", hidden: true });
   #error = el("p", { class: "error", id: "login-error", role: "alert", hidden: true });
   #button = el("button", { type: "submit" }, "Open");
 
@@ -27,27 +29,12 @@ export class Login {
     this.node = el("div", { class: "view login" }, el("h1", { tabindex: "-1" }, "Token needed"),
       el("p", {}, "This gateway shows its status to whoever knows the token that its configuration has as ",
         el("code", {}, "admin.token"), "."),
-      el("form", { onsubmit: submit }, el("label", { for: "token" }, "Token"), this.#input, this.#button, this.#error));
+      el("form", { onsubmit: submit }, el("label", { for: "token" }, "Token"), this.#user, this.#input, this.#button, this.#error));
     this.#input.setAttribute("aria-describedby", "login-error");
   }
 
   focus() {
     this.#input.focus();
-  }
-
-  update() {}
-}
-
-export class Refused {
-  #title = el("h1", { tabindex: "-1" }, "Not answered");
-
-  constructor(fault) {
-    this.node = el("div", { class: "view" }, this.#title, el("p", {}, fault?.detail ?? ""),
-      el("p", {}, el("strong", {}, "What to do: "), fault?.remedy ?? ""));
-  }
-
-  focus() {
-    this.#title.focus();
   }
 
   update() {}

@@ -6,7 +6,7 @@ import { Device } from "./device.js";
 import { Fleet } from "./fleet.js";
 import { Histories, History } from "./history.js";
 import { Live } from "./live.js";
-import { Login, Refused } from "./login.js";
+import { Login } from "./login.js";
 
 const quiet = 5_000; // ms between two things that are read out
 
@@ -33,7 +33,6 @@ function changed(what) {
 function route(moved) {
   const before = view;
   if (live.state === "login") view = login;
-  else if (live.state === "refused") view = new Refused(live.fault);
   else view = named();
   if (view === before) return;
   main.replaceChildren(view.node);
@@ -79,7 +78,7 @@ function render() {
 // frame is what is around the view.
 function frame() {
   const { status, state } = live;
-  const words = { starting: "Connecting…", live: "● Live", lost: "▲ Connection lost", login: "Token needed", refused: "Not answered" };
+  const words = { starting: "Connecting…", live: "● Live", lost: "▲ Connection lost", login: "Token needed" };
   text(place("connection"), words[state]);
   attribute(place("connection"), "data-state", state);
   attribute(document.body, "data-stale", state === "lost" && status !== null);
@@ -95,7 +94,7 @@ function frame() {
   if (status) {
     text(place("version"), `bridged ${status.version}${status.revision ? ` (${status.revision.slice(0, 12)})` : ""}, ` +
       `up ${span((live.now() - Date.parse(status.started_at)) / 1000)}`);
-    announce(state === "lost" ? "Connection to bridged lost." : Fleet.says(status));
+    announce(state === "lost" ? "Connection to bridged lost." : Fleet.says(status, live.now()));
   }
 }
 

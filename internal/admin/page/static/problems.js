@@ -78,15 +78,15 @@ function banner() {
   part.details = el("details", {}, el("summary", {}, "Usual causes"), part.causes);
   const node = el("li", { class: "banner" }, el("p", {}, part.sign, part.word, part.what), part.advice,
     el("div", { class: "more" }, part.link, part.details));
-  node.part = part;
+  node.parts = part;
   return node;
 }
 
 function fill(node, p) {
-  const { part } = node;
+  const { parts: part } = node;
   attribute(node, "class", `banner ${p.level}`);
   text(part.sign, levels[p.level].sign);
-  text(part.word, levels[p.level].word);
+  text(part.word, `${levels[p.level].word}:`);
   text(part.what, p.what);
   text(part.remedy, p.remedy ?? "");
   show(part.advice, Boolean(p.remedy));

@@ -6,7 +6,7 @@ import { number, plural, rate, span } from "./format.js";
 import { groupOf, groups, label } from "./groups.js";
 import { deviceAddress } from "./problems.js";
 
-export const perPage = 100;
+export const perPage = 50;
 const heldFor = 3_000; // ms for which rows stay where they are after somebody has pointed at them
 
 const queued = (d) => d.up.queued_messages + d.down.queued_messages;
@@ -230,12 +230,12 @@ function makeRow(name) {
   part.state.append(part.badge);
   part.link = el("a", { href: deviceAddress(name) }, name);
   const row = el("tr", { role: "row" }, el("th", { role: "rowheader", scope: "row" }, part.link), cells);
-  row.part = part;
+  row.parts = part;
   return row;
 }
 
 function fillRow(row, d, now) {
-  const { part } = row;
+  const { parts: part } = row;
   part.badge.set(groupOf(d), label(d));
   text(part.since, span((now - sinceOf(d)) / 1000));
   text(part.cloud, d.cloud);
