@@ -4,6 +4,7 @@ GO ?= go
 GOLANGCI_LINT_VERSION := v2.15.0
 GOLANGCI_LINT := .cache/golangci-lint-$(GOLANGCI_LINT_VERSION)/golangci-lint
 MQTTJS := test/mqttjs/node_modules/.package-lock.json
+AXE := test/page/node_modules/.package-lock.json
 FUZZTIME ?= 30s
 SOAKTIME ?= 10m
 
@@ -22,7 +23,7 @@ build: ## build bin/bridged
 test: setup lint unit e2e ## everything: install what is missing, lint, unit tests, end-to-end tests
 
 .PHONY: setup
-setup: $(GOLANGCI_LINT) $(MQTTJS) ## install what the tests need: Debian packages, golangci-lint, MQTT.js
+setup: $(GOLANGCI_LINT) $(MQTTJS) $(AXE) ## install what the tests need: Debian packages, golangci-lint, MQTT.js, axe
 
 .PHONY: packages
 packages:
@@ -34,6 +35,10 @@ $(GOLANGCI_LINT):
 
 $(MQTTJS): test/mqttjs/package.json test/mqttjs/package-lock.json | packages
 	cd test/mqttjs && npm ci --no-progress --loglevel=error
+	@touch $@
+
+$(AXE): test/page/package.json test/page/package-lock.json | packages
+	cd test/page && npm ci --no-progress --loglevel=error
 	@touch $@
 
 .PHONY: lint
@@ -49,7 +54,7 @@ unit: packages ## unit tests with the race detector, fuzz seeds included
 	scripts/gotest -race $$($(GO) list ./... | grep -v /test/)
 
 .PHONY: e2e
-e2e: $(MQTTJS) packages ## end-to-end tests against real peers
+e2e: $(MQTTJS) $(AXE) packages ## end-to-end tests against real peers
 	scripts/gotest -race -p 1 ./test/... # one after the other: they keep every core busy
 
 .PHONY: fuzz
@@ -73,7 +78,7 @@ demo: build ## the bridge, simulated clouds and devices in one process
 
 .PHONY: clean
 clean: ## remove what was built and downloaded here
-	rm -rf bin dist .cache test/mqttjs/node_modules
+	rm -rf bin dist .cache test/mqttjs/node_modules test/page/node_modules
 
 .PHONY: help
 help: ## this list
