@@ -84,9 +84,10 @@ devices:
 `, c.WSURL()))
 	a := New(Options{Source: b, Version: "v1", Revision: "abc", DeviceMetrics: 2, Log: zap.NewNop()})
 	spin(t, a)
-	good := testdevice.Connect(t, b.Addrs()[0].String(), testdevice.Options{ClientID: "good", Username: "u", Password: "p"})
+	lan := b.Addrs()[0].String()
+	good := testdevice.Connect(t, lan, testdevice.Options{ClientID: "good", Username: "u", Password: "p"})
 	good.Subscribe(1, "yes", "no/#")
-	lost := testdevice.Connect(t, b.Addrs()[0].String(), testdevice.Options{ClientID: "lost", Username: "u", Password: "p"})
+	lost := testdevice.Connect(t, lan, testdevice.Options{ClientID: "lost", Username: "u", Password: "p"})
 	lost.Publish("t", []byte("x"), 1)
 	until(t, "all kinds of devices", func() bool {
 		good, _ := b.DeviceStatus("good")
@@ -166,8 +167,9 @@ func what(t *testing.T, h http.Handler) {
 	get(t, h, "/api/v1/devices/good", 200, &good)
 	get(t, h, "/api/v1/devices/bad", 200, &bad)
 	get(t, h, "/api/v1/devices/lost", 200, &lost)
-	if good.State != "online" || !good.Local.Connected || good.Local.Protocol != "3.1.1" || good.Local.RemoteAddress == "" ||
-		good.Connects == 0 || len(good.Subscriptions) != 2 || good.Subscriptions[0].Verdict != "refused" ||
+	if good.State != "online" || !good.Local.Connected || good.Local.Protocol != "3.1.1" ||
+		good.Local.RemoteAddress == "" || good.Connects == 0 ||
+		len(good.Subscriptions) != 2 || good.Subscriptions[0].Verdict != "refused" ||
 		*good.Subscriptions[1].GrantedQoS != 1 {
 		t.Errorf("%+v", good)
 	}
@@ -179,7 +181,8 @@ func what(t *testing.T, h http.Handler) {
 	if bad.OfflineSince == nil || time.Since(*bad.OfflineSince) > patience {
 		t.Errorf("offline since %v", bad.OfflineSince)
 	}
-	if f := lost.UpLedger; f.AcceptedMessages != 1 || f.StoredMessages != 1 || f.StoredBytes == 0 || lost.Up.QueuedMessages != 1 {
+	if f := lost.UpLedger; f.AcceptedMessages != 1 || f.StoredMessages != 1 || f.StoredBytes == 0 ||
+		lost.Up.QueuedMessages != 1 {
 		t.Errorf("%+v", f)
 	}
 }

@@ -110,7 +110,9 @@ func timeline(line []upstream.Change, now time.Time) []Change {
 		if i+1 < len(line) {
 			until = line[i+1].At
 		}
-		all[i] = Change{At: c.At, State: string(c.State), Reason: c.Reason, Times: c.Times, Seconds: seconds(max(0, until.Sub(c.At)))}
+		all[i] = Change{
+			At: c.At, State: string(c.State), Reason: c.Reason, Times: c.Times, Seconds: seconds(max(0, until.Sub(c.At))),
+		}
 	}
 	return all
 }

@@ -3,6 +3,7 @@ package admin
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -232,6 +233,9 @@ var orders = map[string]func(x, y *DeviceSummary) int{
 	},
 	"rate": func(x, y *DeviceSummary) int { return cmp.Compare(throughput(x), throughput(y)) },
 }
+
+// Orders are what devices can be sorted by; with "-" before it, downwards.
+func Orders() []string { return slices.Sorted(maps.Keys(orders)) }
 
 // rank has devices that fail and need a person first, then those that fail, then by state.
 func rank(d *DeviceSummary) int {

@@ -54,7 +54,7 @@ var (
 	failures = desc("cloud_failures_total", "Attempts that failed and sessions that ended with a failure.",
 		"cloud", "class", "kind")
 	lowered  = desc("cloud_messages_lowered_total", "Messages sent at a lower QoS, which the cloud takes.", "cloud")
-	stripped = desc("cloud_messages_stripped_total", "Messages sent without the retain flag, which the cloud does not take.",
+	stripped = desc("cloud_messages_stripped_total", "Messages sent without the retain flag, for a cloud without.",
 		"cloud")
 	refusals = desc("cloud_subscriptions_refused_late_total",
 		"Subscriptions that a device believes to be granted, and its cloud refused.", "cloud")
@@ -62,8 +62,8 @@ var (
 		"When the certificate that the cloud has shown last expires.", "cloud")
 	clientExpiry = desc("client_certificate_expiry_timestamp_seconds", "When a client certificate expires.", "file")
 
-	accepted  = desc("messages_accepted_total", "Messages taken, from devices (up) or clouds (down).", "cloud", "direction")
-	delivered = desc("messages_delivered_total", "Messages that the far side has acknowledged, or QoS 0 sent.",
+	accepted  = desc("messages_accepted_total", "Messages taken from devices (up) or clouds (down).", "cloud", "direction")
+	delivered = desc("messages_delivered_total", "Messages that the far side has acknowledged, QoS 0: sent.",
 		"cloud", "direction")
 	dropped = desc("messages_dropped_total", "Messages dropped by a rule.", "cloud", "direction", "reason")
 
@@ -98,7 +98,7 @@ var (
 	deviceState    = desc("device_state", "The state that a device is in; always 1.", "device", "cloud", "state")
 	deviceAccepted = desc("device_messages_accepted_total", "Messages taken, from the device (up) or its cloud (down).",
 		"device", "direction")
-	deviceDelivered = desc("device_messages_delivered_total", "Messages that the far side has acknowledged, or QoS 0 sent.",
+	deviceDelivered = desc("device_messages_delivered_total", "Messages that the far side has acknowledged, QoS 0: sent.",
 		"device", "direction")
 	deviceDropped = desc("device_messages_dropped_total", "Messages dropped by a rule.", "device", "direction")
 	deviceQueued  = desc("device_queue_messages", "Messages that wait or are in flight.", "device", "direction")

@@ -55,7 +55,8 @@ devices:
 			return st.Session.State == upstream.Waiting && st.Session.Latest != nil
 		})
 	}
-	testdevice.Connect(t, b.Addrs()[0].String(), testdevice.Options{ClientID: "a", Username: "u", Password: "lan-password-55"})
+	lan := b.Addrs()[0].String()
+	testdevice.Connect(t, lan, testdevice.Options{ClientID: "a", Username: "u", Password: "lan-password-55"})
 	a := New(Options{Source: b, Version: "v1", DeviceMetrics: 10, PProf: true, Log: zap.NewNop()})
 	base, _ := serve(t, a, &Guard{Token: token})
 	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}

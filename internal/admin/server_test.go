@@ -72,7 +72,9 @@ func TestServe(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	for path, want := range map[string]string{"/": "the page at /", "/app.js": "the page at /app.js", "/debug/pprof/": ""} {
+	for path, want := range map[string]string{
+		"/": "the page at /", "/app.js": "the page at /app.js", "/debug/pprof/": "",
+	} {
 		resp, err := c.Get(url + path)
 		if err != nil {
 			t.Fatal(err)

@@ -78,7 +78,8 @@ var forbidden = map[string][]string{
 	},
 	"internal/upstream": {"internal/broker", "internal/bridge", "internal/config", "internal/cloudsim"},
 	"internal/config":   {"internal/broker", "internal/upstream", "internal/lane", "internal/bridge"},
-	"internal/bridge":   {"internal/cloudsim", "internal/cli"},
+	"internal/bridge":   {"internal/cloudsim", "internal/cli", "internal/admin"},
+	"internal/admin":    {"internal/cloudsim", "internal/cli", "internal/control", "internal/demo"},
 	"internal/control":  {"internal/"},
 	// The simulated clouds check signatures by code of their own: shared code would hide shared bugs.
 	"internal/cloudsim": {

@@ -533,10 +533,14 @@ func TestNeedRestart(t *testing.T) {
 	yaml := fleetYAML(c, "", "a")
 	r := run(t, yaml)
 	other := "listen: [{url: 'tcp://127.0.0.2:0'}]\nlimits: {max_packet_size: 100KiB, memory: 32MiB, disk: 2GiB}\n" +
-		"log: {format: console, level: debug}\n" + yaml
+		"log: {format: console, level: debug}\n" +
+		"admin: {listen: ':0', token: 0123456789abcdef, device_metrics: 1, pprof: true}\n" + yaml
 	r.reload(other)
 	got := r.reload(other) // it is still so
-	if want := []string{"listen", "log.format", "limits.max_packet_size"}; !cmp.Equal(got.NeedRestart, want) {
+	if want := []string{
+		"listen", "admin.listen", "admin.token", "admin.device_metrics", "admin.pprof", "log.format",
+		"limits.max_packet_size",
+	}; !cmp.Equal(got.NeedRestart, want) {
 		t.Errorf("%q", got.NeedRestart)
 	}
 	if r.bridge.Spool().Limit != 2<<30 {

@@ -50,6 +50,16 @@ func takes(names ...string) cobra.PositionalArgs {
 	}
 }
 
+// takesAtMost checks that a command's arguments are no more than the named ones.
+func takesAtMost(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > len(names) {
+			return misused(fmt.Errorf("unexpected argument %q", args[len(names)]), describe(cmd))
+		}
+		return nil
+	}
+}
+
 // badConfig gives an error of config.Load its exit status and, unless it lists faults with their remedies, a hint.
 func badConfig(err error) error {
 	var faults config.Faults

@@ -162,7 +162,7 @@ func TestExplainStart(t *testing.T) {
 func TestLogger(t *testing.T) {
 	say := func(c config.Log) string {
 		var b bytes.Buffer
-		log := newLogger(&b, c.JSON, c.Level)
+		log := newLogger(&b, c.JSON, c.Level, false)
 		log.Debug("hidden")
 		log.Info("state", zap.String("device", "pump-7"), zap.Duration("backoff", 1500*time.Millisecond))
 		return b.String()

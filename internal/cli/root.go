@@ -50,6 +50,7 @@ Exit status: 0 fine, 1 failed, 2 the configuration or the command line is wrong.
 		newRun(o),
 		newSign(o),
 		newSim(o),
+		newStatus(o),
 		newVersion(),
 	)
 	return root

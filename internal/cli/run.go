@@ -21,6 +21,7 @@ func newRun(o *options) *cobra.Command {
 		Use:   "run",
 		Short: "Run the bridge",
 		Long: `run is the bridge itself, for a service manager or a terminal. It logs to standard error.
+If that is the systemd journal each line has its priority there.
 
 SIGTERM and SIGINT end it in order: devices are let go, and what they sent is delivered for at most shutdown_timeout. A
 second one ends it at once. SIGHUP has it read its configuration again, like "bridged reload".`,
@@ -34,7 +35,7 @@ second one ends it at once. SIGHUP has it read its configuration again, like "br
 				return err
 			}
 			level := zap.NewAtomicLevelAt(cfg.Log.Level)
-			log := newLogger(cmd.ErrOrStderr(), cfg.Log.JSON, level)
+			log := newLogger(cmd.ErrOrStderr(), cfg.Log.JSON, level, isJournal(cmd.ErrOrStderr(), o.lookupEnv))
 			return untilSignal(cmd.Context(), endings, func(ctx context.Context) error {
 				return o.runBridge(ctx, cfg, log, level)
 			})
@@ -89,8 +90,8 @@ func takeSignals() (hangups <-chan os.Signal, stop func()) {
 	}
 }
 
-// newLogger logs to w, in JSON or for people.
-func newLogger(w io.Writer, json bool, level zapcore.LevelEnabler) *zap.Logger {
+// newLogger logs to w, in JSON or for people. To the journal each line says its priority.
+func newLogger(w io.Writer, json bool, level zapcore.LevelEnabler, journal bool) *zap.Logger {
 	keys := zapcore.EncoderConfig{
 		TimeKey: "time", LevelKey: "level", NameKey: "logger", MessageKey: "msg",
 		EncodeTime:     zapcore.TimeEncoderOfLayout("2006-01-02T15:04:05.000Z07:00"), // RFC 3339
@@ -100,6 +101,9 @@ func newLogger(w io.Writer, json bool, level zapcore.LevelEnabler) *zap.Logger {
 	encoder := zapcore.NewConsoleEncoder(keys)
 	if json {
 		encoder = zapcore.NewJSONEncoder(keys)
+	}
+	if journal {
+		encoder = prioritised{encoder}
 	}
 	sink := zapcore.Lock(zapcore.AddSync(w))
 	return zap.New(zapcore.NewCore(encoder, sink, level), zap.ErrorOutput(sink))

@@ -15,8 +15,8 @@ const maxAnswer = 16 << 20
 // URL is what the URLs begin with that Transport takes.
 const URL = "http://bridged"
 
-// Transport speaks to the process that runs with a state directory. Its errors may be ErrNotRunning. CloseIdleConnections
-// ends it.
+// Transport speaks to the process that runs with a state directory. Its errors may be ErrNotRunning.
+// CloseIdleConnections ends it.
 func Transport(dir string) *http.Transport {
 	return &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, dir) },

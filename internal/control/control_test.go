@@ -131,3 +131,30 @@ func TestOnlyPost(t *testing.T) {
 		}
 	}
 }
+
+// What is not about reloading is for others to answer.
+func TestRest(t *testing.T) {
+	dir := t.TempDir()
+	l, err := Listen(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	rest := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Header().Set("Path", r.URL.Path) })
+	go func() { ended <- (&Server{Rest: rest}).Serve(ctx, l) }()
+	transport := Transport(dir)
+	resp, err := (&http.Client{Transport: transport}).Get(URL + "/api/v1/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if got := resp.Header.Get("Path"); got != "/api/v1/status" {
+		t.Errorf("%q", got)
+	}
+	transport.CloseIdleConnections()
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

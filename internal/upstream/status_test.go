@@ -113,7 +113,8 @@ func TestSubscriptionsWithVerdicts(t *testing.T) {
 	if s := got["static"]; s.Verdict != VerdictGranted || s.Granted != 1 || !s.Configured || len(s.Locals) != 0 {
 		t.Errorf("%+v", s)
 	}
-	if s := got["yes"]; s.Verdict != VerdictGranted || s.Granted != 2 || s.Configured || !slices.Equal(s.Locals, []string{"yes"}) {
+	if s := got["yes"]; s.Verdict != VerdictGranted || s.Granted != 2 || s.Configured ||
+		!slices.Equal(s.Locals, []string{"yes"}) {
 		t.Errorf("%+v", s)
 	}
 	if s := got["no/#"]; s.Verdict != VerdictRefused {

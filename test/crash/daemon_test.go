@@ -58,6 +58,7 @@ func newSite(tb testing.TB, s settings) *site {
 		st.program = bridged
 	}
 	var y strings.Builder
+	y.WriteString("admin: {listen: ''}\n")
 	fmt.Fprintf(&y, "listen: [{url: 'tcp://%s'}]\nstate_dir: %s\nqueue: %s\n%s\n", st.addr, st.state, s.queue, s.more)
 	fmt.Fprintf(&y, "clouds:\n  sim: {provider: generic, url: %q}\n", s.cloud)
 	if s.well != "" {

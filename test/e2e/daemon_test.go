@@ -29,9 +29,10 @@ type daemon struct {
 func writeConfig(tb testing.TB, yaml string) string {
 	tb.Helper()
 	dir := tb.TempDir()
-	head := "listen: [{url: 'tcp://127.0.0.1:0'}]\nlog: {level: debug}\n"
+	const rest = "admin: {listen: '127.0.0.1:0'}\nlog: {level: debug}\n"
+	head := "listen: [{url: 'tcp://127.0.0.1:0'}]\n" + rest
 	if strings.Contains(yaml, "listen:") {
-		head = "log: {level: debug}\n"
+		head = rest
 	}
 	conf := filepath.Join(dir, "bridged.yaml")
 	writeFile(tb, conf, head+"state_dir: "+filepath.Join(dir, "state")+"\n"+yaml)

@@ -77,7 +77,7 @@ func TestStateDirCannotBeMade(t *testing.T) {
 	file := t.TempDir() + "/file"
 	writeFile(t, file, "")
 	conf := t.TempDir() + "/bridged.yaml"
-	writeFile(t, conf, "listen: [{url: 'tcp://127.0.0.1:0'}]\nstate_dir: "+file+"/state\n"+
+	writeFile(t, conf, "listen: [{url: 'tcp://127.0.0.1:0'}]\nadmin: {listen: ''}\nstate_dir: "+file+"/state\n"+
 		"clouds: {lab: {provider: generic, url: 'ws://127.0.0.1:1'}}\ndevices: [{name: dev, login: {password: x}}]")
 	refusesToStart(t, conf, "state_dir", file)
 }

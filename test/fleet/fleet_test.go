@@ -171,7 +171,7 @@ func start(t *testing.T, clouds []*cloud) (addr string) {
 	dir := t.TempDir()
 	addr = freeAddress(t)
 	var y, devices strings.Builder
-	fmt.Fprintf(&y, "listen: [{url: 'tcp://%s'}]\nstate_dir: %s\n", addr, filepath.Join(dir, "state"))
+	fmt.Fprintf(&y, "listen: [{url: 'tcp://%s'}]\nadmin: {listen: ''}\nstate_dir: %s\n", addr, filepath.Join(dir, "state"))
 	fmt.Fprintf(&y, "limits: {dials_per_second: %d}\nclouds:\n", perSecond)
 	for _, c := range clouds {
 		section, list := c.yaml()

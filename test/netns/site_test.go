@@ -56,6 +56,7 @@ func newSite(tb testing.TB, o settings) *site {
 	dir := tb.TempDir()
 	s := &site{tb: tb, addr: o.lan + ":1883", ended: make(chan struct{})}
 	var y strings.Builder
+	y.WriteString("admin: {listen: ''}\n")
 	fmt.Fprintf(&y, "listen: [{url: 'tcp://%s'}]\nstate_dir: %s\n", s.addr, filepath.Join(dir, "state"))
 	fmt.Fprintf(&y, "log: {level: debug}\nclouds:\n")
 	for _, c := range o.clouds {

@@ -72,6 +72,7 @@ func (s *soak) start() {
 	dir, addr := s.t.TempDir(), freeAddress(s.t)
 	s.state = filepath.Join(dir, "state")
 	var y, devices strings.Builder
+	y.WriteString("admin: {listen: ''}\n")
 	fmt.Fprintf(&y, "listen: [{url: 'tcp://%s'}]\nstate_dir: %s\nlog: {level: info}\nclouds:\n", addr, s.state)
 	for _, c := range s.clouds {
 		section, list := c.yaml()
