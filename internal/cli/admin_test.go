@@ -14,7 +14,8 @@ import (
 // What run serves has the status page.
 func TestStatusPage(t *testing.T) {
 	w := httptest.NewRecorder()
-	newAdmin(config.Admin{}, nil, zap.NewNop()).Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", http.NoBody))
+	h := newAdmin(config.Admin{}, nil, zap.NewNop()).Handler()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", http.NoBody))
 	if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "<title>bridged</title>") {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}

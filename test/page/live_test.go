@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"bridged/internal/bridge"
 	"bridged/internal/cloudsim"
 	"bridged/internal/testdevice"
 )
@@ -77,7 +78,7 @@ devices:
   - {name: good, cloud: plain, subscribe: [{filter: control, qos: 1}]}
 `)
 	s := serve(t, b, "")
-	bad := testdevice.Connect(t, b.Addrs()[0].String(), testdevice.Options{ClientID: "bad", Username: "u", Password: "p"})
+	bad := connect(t, b, "bad")
 	bad.Publish("telemetry", []byte("1"), 0)
 	bad.Publish("telemetry", []byte("2"), 0)
 
@@ -106,7 +107,7 @@ devices:
 	}
 	p.shot("device-offline")
 
-	good := testdevice.Connect(t, b.Addrs()[0].String(), testdevice.Options{ClientID: "good", Username: "u", Password: "p"})
+	good := connect(t, b, "good")
 	good.Subscribe(1, "state", "secret/#")
 	good.Publish("telemetry", []byte("1"), 1)
 	p.click(".device nav a")
@@ -115,14 +116,19 @@ devices:
 	p.says(".device .headline", "Online for ")
 	p.until("document.querySelector('.device .banner').offsetParent === null")
 	p.says(".device", "● granted, QoS 1")
-	p.says(".device", "✖ refused by the cloud")
-	p.says(".device", "from the configuration")
+	p.says(".device", "✖ refused")
+	p.says(".device", "configuration")
 	p.says(".ledger tbody", "Delivered 1")
 	p.shot("device-online")
 
 	p.do(evaluate("location.hash = '#/devices/other'"))
 	p.says(".device .headline", "There is no device “other”")
 	p.shot("device-none")
+}
+
+func connect(t *testing.T, b *bridge.Bridge, name string) *testdevice.Device {
+	t.Helper()
+	return testdevice.Connect(t, b.Addrs()[0].String(), testdevice.Options{ClientID: name, Username: "u", Password: "p"})
 }
 
 // A bridge that goes away is missed, and found again.

@@ -142,8 +142,8 @@ func (b *tab) names() []string {
 
 // row is what the row of a device shows.
 func (b *tab) row(name string) string {
-	return fmt.Sprintf("[...document.querySelectorAll('.devices tbody tr')].find((r) => r.querySelector('a').innerText === %q)"+
-		"?.innerText.replaceAll(/\\s+/g, ' ')", name)
+	return fmt.Sprintf("[...document.querySelectorAll('.devices tbody tr')]"+
+		".find((r) => r.querySelector('a').innerText === %q)?.innerText.replaceAll(/\\s+/g, ' ')", name)
 }
 
 // set enters something into a field of the form.
@@ -177,7 +177,8 @@ func (b *tab) tabTo(selector string, most int) {
 			return
 		}
 	}
-	b.t.Fatalf("%s does not get the focus; %s has it", selector, eval[string](b, "document.activeElement.outerHTML.slice(0, 200)"))
+	has := eval[string](b, "document.activeElement.outerHTML.slice(0, 200)")
+	b.t.Fatalf("%s does not get the focus; %s has it", selector, has)
 }
 
 func (b *tab) size(width, height int64, phone bool) {

@@ -7,7 +7,7 @@ import { groupOf, label } from "./groups.js";
 
 const verdicts = {
   granted: (s) => `● granted, QoS ${s.granted_qos}`,
-  refused: () => "✖ refused by the cloud",
+  refused: () => "✖ refused",
   pending: () => "◌ not asked yet",
   leaving: () => "○ being given up",
 };
@@ -68,8 +68,8 @@ export class Device {
       ["When", value("failedAt")], ["Stage", value("stage")], ["What", value("failed")], ["In full", value("error")],
       ["Usual causes", p.failureCauses], ["What to do", value("failureRemedy")]));
     p.subscriptionsTable = el("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Subscriptions, the whole table" },
-      el("table", {}, el("thead", {}, el("tr", {},
-        ["Filter at the cloud", "Verdict", "Asked for", "The device's own"].map((h) => el("th", { scope: "col" }, h)))),
+      el("table", { class: "subscriptions" }, el("thead", {}, el("tr", {},
+        ["Filter at the cloud", "Cloud's verdict", "Asked for", "Device's own"].map((h) => el("th", { scope: "col" }, h)))),
       p.subscriptions));
     const ledgerCard = card("Ledger", el("table", { class: "ledger" },
       el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Messages"),
@@ -201,7 +201,7 @@ export class Device {
     rows(p.subscriptions, d.subscriptions, make, (row, s) => {
       const own = s.device_filters.filter((f) => f !== s.filter);
       const whose = [...(own.length > 0 ? own : s.device_filters.length > 0 ? ["the same"] : [])];
-      if (s.configured) whose.push("from the configuration");
+      if (s.configured) whose.push("configuration");
       text(row.children[0], s.filter);
       text(row.children[1], verdicts[s.verdict](s));
       attribute(row.children[1], "class", `verdict ${s.verdict}`);
