@@ -6,6 +6,7 @@ NFPM_VERSION := v2.43.4
 NFPM := $(CURDIR)/.cache/nfpm-$(NFPM_VERSION)/nfpm
 GOLANGCI_LINT := .cache/golangci-lint-$(GOLANGCI_LINT_VERSION)/golangci-lint
 MQTTJS := test/mqttjs/node_modules/.package-lock.json
+AXE := test/page/node_modules/.package-lock.json
 FUZZTIME ?= 30s
 SOAKTIME ?= 10m
 
@@ -25,7 +26,7 @@ build: ## build bin/bridged
 test: setup lint unit e2e ## everything: install what is missing, lint, unit tests, end-to-end tests
 
 .PHONY: setup
-setup: $(GOLANGCI_LINT) $(NFPM) $(MQTTJS) ## install what the tests need: Debian packages, golangci-lint, nfpm, MQTT.js
+setup: $(GOLANGCI_LINT) $(NFPM) $(MQTTJS) $(AXE) ## install what the tests need: Debian packages, golangci-lint, nfpm, MQTT.js, axe
 
 .PHONY: packages
 packages:
@@ -43,6 +44,10 @@ $(MQTTJS): test/mqttjs/package.json test/mqttjs/package-lock.json | packages
 	cd test/mqttjs && npm ci --no-progress --loglevel=error
 	@touch $@
 
+$(AXE): test/page/package.json test/page/package-lock.json | packages
+	cd test/page && npm ci --no-progress --loglevel=error
+	@touch $@
+
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## gofmt, go vet, go mod tidy, golangci-lint
 	@unformatted=$$($$($(GO) env GOROOT)/bin/gofmt -l $$($(GO) list -f '{{.Dir}}' ./...)); \
@@ -56,7 +61,7 @@ unit: packages ## unit tests with the race detector, fuzz seeds included
 	scripts/gotest -race $$($(GO) list ./... | grep -v /test/)
 
 .PHONY: e2e
-e2e: $(MQTTJS) $(NFPM) packages ## end-to-end tests against real peers
+e2e: $(MQTTJS) $(AXE) $(NFPM) packages ## end-to-end tests against real peers
 	scripts/gotest -race -p 1 ./test/... # one after the other: they keep every core busy
 
 .PHONY: fuzz
@@ -89,7 +94,7 @@ demo: build ## the bridge, simulated clouds and devices in one process
 
 .PHONY: clean
 clean: ## remove what was built and downloaded here
-	rm -rf bin dist .cache test/mqttjs/node_modules
+	rm -rf bin dist .cache test/mqttjs/node_modules test/page/node_modules
 
 .PHONY: help
 help: ## this list

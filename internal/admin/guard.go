@@ -11,13 +11,16 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+
+	"bridged/internal/admin/page"
 )
 
 // Guard decides who may ask. The zero value lets in whoever asks for this machine itself.
 //
 // Without a token only requests to a loopback address or localhost are answered: a web page that has its own name
 // resolve to 127.0.0.1 must not read what is here with the browser of somebody at the gateway. With a token that is no
-// concern, since that page does not know it. /healthz is open to all.
+// concern, since that page does not know it. /healthz is open to all, and so are the files of the status page, which
+// tell nothing of this installation: it asks for the token.
 type Guard struct {
 	// Token is what a request has to bring, as "Authorization: Bearer TOKEN", or once as ?token=TOKEN, which gives a
 	// browser a cookie. Empty: none.
@@ -41,13 +44,18 @@ func (g *Guard) wrap(next http.Handler) http.Handler {
 			g.welcome(w, r)
 			return
 		}
-		if r.URL.Path != "/healthz" && !g.knows(r) {
+		if !open(r.URL.Path) && !g.knows(r) {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="bridged"`)
 			readOnly(http.HandlerFunc(unauthorized)).ServeHTTP(w, r)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// open says whether what is at a path is for everybody.
+func open(path string) bool {
+	return path == "/healthz" || path == "/" || strings.HasPrefix(path, page.Prefix)
 }
 
 func (g *Guard) knows(r *http.Request) bool {

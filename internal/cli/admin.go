@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"bridged/internal/admin"
+	"bridged/internal/admin/page"
 	"bridged/internal/bridge"
 	"bridged/internal/config"
 )
@@ -37,7 +38,7 @@ func newAdmin(cfg config.Admin, b *bridge.Bridge, log *zap.Logger) *admin.Admin 
 	built := readBuild(info)
 	return admin.New(admin.Options{
 		Source: b, Version: built.Version, Revision: built.Revision, DeviceMetrics: cfg.DeviceMetrics, PProf: cfg.PProf,
-		Log: log,
+		Page: page.Handler(), Log: log,
 	})
 }
 
