@@ -163,8 +163,8 @@ func TestSystemd(t *testing.T) {
 	b.want("ActiveState", "active")
 	b.want("User", "bridged")
 	pid := b.show("MainPID")
-	if got := b.sh("grep -E '^(Uid|CapBnd|NoNewPrivs|Seccomp):' /proc/" + pid + "/status | tr '\\t\\n' '  '"); !strings.Contains(
-		got, "CapBnd: 0000000000000000 NoNewPrivs: 1 Seccomp: 2") || strings.Contains(got, "Uid: 0") {
+	got := b.sh(`grep -E '^(Uid|CapBnd|NoNewPrivs|Seccomp):' /proc/` + pid + `/status | tr '\t\n' '  '`)
+	if !strings.Contains(got, "CapBnd: 0000000000000000 NoNewPrivs: 1 Seccomp: 2") || strings.Contains(got, "Uid: 0") {
 		t.Error(got)
 	}
 
