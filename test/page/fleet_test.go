@@ -159,6 +159,12 @@ func TestManyDevices(t *testing.T) {
 			t.Errorf("the table begins with %v, want %v", got, want)
 		}
 	}
+	t.Log("to load them took", eval[string](p, `(() => {
+		const all = performance.getEntriesByType("resource").filter((e) => e.name.includes("/api/v1/devices?"));
+		const size = all.reduce((sum, e) => sum + e.decodedBodySize, 0);
+		return (size / 1024).toFixed() + " KiB, " + (all.at(-1).responseEnd - all[0].startTime).toFixed() +
+			" ms; shown after " + performance.now().toFixed() + " ms";
+	})()`))
 	bounded()
 	shown("dev-0003", "dev-0053", "dev-0103") // those that need somebody
 	p.says(".pager", "1–50 of 5,000")

@@ -66,7 +66,7 @@ func TestKeyboard(t *testing.T) {
 
 // axe-core finds nothing that keeps people from using the page, whichever view it is.
 func TestAccessible(t *testing.T) {
-	f := troubled(250)
+	f := troubled(30)
 	f.change(3, func(d *bridge.DeviceSummary) { d.Session.State = upstream.Halted })
 	open1, closed := serve(t, f, ""), serve(t, f, "token")
 	for _, tc := range []struct {

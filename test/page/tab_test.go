@@ -125,7 +125,8 @@ func (b *tab) until(expression string) {
 // says waits until the first element that a selector finds shows a text.
 func (b *tab) says(selector, text string) {
 	b.t.Helper()
-	b.until(fmt.Sprintf(`document.querySelector(%q)?.innerText.replaceAll(/\s+/g, " ").includes(%q)`, selector, text))
+	b.until(fmt.Sprintf(`((e) => e?.checkVisibility() && e.innerText.replaceAll(/\s+/g, " ").includes(%q))`+
+		`(document.querySelector(%q))`, text, selector))
 }
 
 // text is what an element shows.

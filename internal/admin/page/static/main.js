@@ -8,7 +8,7 @@ import { Histories, History } from "./history.js";
 import { Live } from "./live.js";
 import { Login } from "./login.js";
 
-const quiet = 5_000; // ms between two things that are read out
+const quiet = 3_000; // ms between two things that are read out
 
 const main = document.getElementById("main");
 const place = (id) => document.getElementById(id);
