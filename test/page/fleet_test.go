@@ -27,6 +27,8 @@ type fake struct {
 	overview bridge.Overview
 }
 
+func (f *fake) Stuck(time.Duration) []string { return nil }
+
 func (f *fake) Overview() bridge.Overview {
 	f.mu.Lock()
 	defer f.mu.Unlock()
