@@ -8,9 +8,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
-	"bridged/internal/bridge"
 	"bridged/internal/failure"
-	"bridged/internal/upstream"
 )
 
 func evaluate(expression string) chromedp.Action[chromedp.Void] {
@@ -67,7 +65,6 @@ func TestKeyboard(t *testing.T) {
 // axe-core finds nothing that keeps people from using the page, whichever view it is.
 func TestAccessible(t *testing.T) {
 	f := troubled(30)
-	f.change(3, func(d *bridge.DeviceSummary) { d.Session.State = upstream.Halted })
 	open1, closed := serve(t, f, ""), serve(t, f, "token")
 	for _, tc := range []struct {
 		name, url, ready string
