@@ -249,6 +249,22 @@ func (m *machine) guide(t *testing.T, text string) {
 		}
 		m.sh("rm -f /etc/bridged/config.yaml /etc/bridged/secrets/*")
 	}
+	m.imports(t)
+}
+
+// imports checks that the service can read what root has imported and made up.
+func (m *machine) imports(t *testing.T) {
+	m.write("/root/fleet.csv", "ProductKey,DeviceName,DeviceSecret\npk,dev-1,c2VjcmV0\n", 0o600)
+	m.write("/etc/bridged/config.yaml", `
+clouds: {ali: {provider: aliyun, url: "wss://iot.example.com", product_key: pk}}
+defaults: {login: {username: u, password: {file: secrets/all.login}}}
+device_files: [devices.d/*.yaml]
+`, 0o644)
+	m.sh("bridged import /root/fleet.csv --write /etc/bridged && bridged generate-login --file /etc/bridged/secrets/all.login")
+	if out := m.sh("setpriv --reuid=bridged --regid=bridged --clear-groups bridged check"); !strings.Contains(out, "1 device, ") {
+		t.Error(out)
+	}
+	m.sh("rm -rf /root/fleet.csv /etc/bridged/config.yaml /etc/bridged/devices.d /etc/bridged/secrets/*")
 }
 
 func (m *machine) wantConfig(text, stat string) {
