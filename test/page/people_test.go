@@ -129,3 +129,23 @@ func violations(p *tab) []violation {
 			nodes: v.nodes.map((n) => n.html.slice(0, 200) + " " + n.failureSummary),
 		})))`)
 }
+
+// On a phone a device's subscriptions are there to be read, not to be scrolled sideways for.
+func TestSubscriptionsOnPhone(t *testing.T) {
+	p := open(t, serve(t, fleet(1), "").url()+"#/devices/dev-0000")
+	p.until("document.querySelector('.subscriptions tbody tr')")
+	p.size(360, 800, true)
+	p.until("matchMedia('(max-width: 46rem)').matches")
+	if wide := eval[int](p, `(() => {
+		const box = document.querySelector(".subscriptions").parentElement;
+		return box.scrollWidth - box.clientWidth;
+	})()`); wide > 0 {
+		t.Errorf("the table is %d pixels too wide", wide)
+	}
+	if lines := eval[float64](p, `(() => {
+		const cell = document.querySelector(".subscriptions tbody th");
+		return cell.getBoundingClientRect().height / parseFloat(getComputedStyle(cell).lineHeight);
+	})()`); lines > 2.5 {
+		t.Errorf("a filter takes %.1f lines", lines)
+	}
+}

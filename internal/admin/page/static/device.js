@@ -194,7 +194,8 @@ export class Device {
 
   #subscriptions(d) {
     const p = this.#part;
-    const make = () => el("tr", {}, el("th", { scope: "row" }), el("td", {}), el("td", {}), el("td", {}));
+    const make = () => el("tr", {}, el("th", { scope: "row" }), el("td", {}), el("td", { "data-title": "Asked for" }),
+      el("td", { "data-title": "Device's own" }));
     show(p.subscriptionsTable, d.subscriptions.length > 0);
     show(p.noSubscriptions, d.subscriptions.length === 0);
     rows(p.subscriptions, d.subscriptions, make, (row, s) => {
