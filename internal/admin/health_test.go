@@ -62,7 +62,8 @@ func TestHealthOfAStuckPart(t *testing.T) {
 	f.stuck = []string{"the spool's writer", "the keeper"}
 	var got Fault
 	get(t, h, "/healthz", 503, &got)
-	if want := "bridged is stuck: no progress for 30s by the spool's writer, the keeper"; got.Detail != want || got.Remedy == "" {
+	want := "bridged is stuck: no progress for 30s by the spool's writer, the keeper"
+	if got.Detail != want || got.Remedy == "" {
 		t.Errorf("%q, %q", got.Detail, got.Remedy)
 	}
 }
