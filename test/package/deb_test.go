@@ -171,6 +171,7 @@ func TestDeb(t *testing.T) {
 		m.sh(command)
 	}
 
+	t.Run("links", func(t *testing.T) { links(t, m.root+"/usr/share/doc/bridged") })
 	t.Run("guide", func(t *testing.T) { m.guide(t, read(t, top+"/docs/install.md")) })
 
 	const yaml = "clouds: {lab: {provider: generic, url: 'ws://127.0.0.1:1'}}\n" +
@@ -267,6 +268,23 @@ device_files: [devices.d/*.yaml]
 		t.Error(out)
 	}
 	m.sh("rm -rf /root/fleet.csv /etc/bridged/config.yaml /etc/bridged/devices.d /etc/bridged/secrets/*")
+}
+
+var link = regexp.MustCompile(`\]\(([^)#:]+)[^):]*\)`) // to a file, not to a place on the same page or to another site
+
+// links checks that what the documents refer to is where it was installed, too.
+func links(t *testing.T, dir string) {
+	documents, err := filepath.Glob(dir + "/*.md")
+	if err != nil || len(documents) == 0 {
+		t.Fatal(documents, err)
+	}
+	for _, document := range documents {
+		for _, found := range link.FindAllStringSubmatch(read(t, document), -1) {
+			if !exists(t, filepath.Join(dir, found[1])) {
+				t.Errorf("%s refers to %s", filepath.Base(document), found[1])
+			}
+		}
+	}
 }
 
 func (m *machine) wantConfig(text, stat string) {
