@@ -130,6 +130,22 @@ func violations(p *tab) []violation {
 		})))`)
 }
 
+// On a phone one sees without scrolling sideways in which states the devices of each cloud are.
+func TestCloudsOnPhone(t *testing.T) {
+	p := open(t, serve(t, troubled(30), "").url())
+	p.until("document.querySelector('.clouds tbody tr')")
+	p.size(360, 800, true)
+	p.until("matchMedia('(max-width: 46rem)').matches")
+	if wide := eval[int](p, `(() => {
+		const box = document.querySelector(".clouds").parentElement;
+		return box.scrollWidth - box.clientWidth;
+	})()`); wide > 0 {
+		t.Errorf("the table is %d pixels too wide", wide)
+	}
+	p.until("document.querySelector('.clouds td[data-group=online]:not([data-none])').offsetHeight > 0")
+	p.shot(t.Name())
+}
+
 // On a phone a device's subscriptions are there to be read, not to be scrolled sideways for.
 func TestSubscriptionsOnPhone(t *testing.T) {
 	p := open(t, serve(t, fleet(1), "").url()+"#/devices/dev-0000")

@@ -129,9 +129,9 @@ function remember(query) {
 
 function makeCloud() {
   const link = el("a", {});
-  const cells = groups.map((g) => el("td", { class: "num", "data-group": g.id }));
+  const cells = groups.map((g) => el("td", { class: "num", "data-group": g.id, "data-title": g.word }));
   const address = el("td", { class: "address" });
-  const certificate = el("td", {});
+  const certificate = el("td", { "data-title": "certificate" });
   const row = el("tr", {}, el("th", { scope: "row" }, link), cells, address, certificate);
   row.parts = { link, cells, address, certificate };
   return row;
