@@ -2,6 +2,8 @@
 
 GO ?= go
 GOLANGCI_LINT_VERSION := v2.15.0
+NFPM_VERSION := v2.43.4
+NFPM := $(CURDIR)/.cache/nfpm-$(NFPM_VERSION)/nfpm
 GOLANGCI_LINT := .cache/golangci-lint-$(GOLANGCI_LINT_VERSION)/golangci-lint
 MQTTJS := test/mqttjs/node_modules/.package-lock.json
 AXE := test/page/node_modules/.package-lock.json
@@ -9,6 +11,7 @@ FUZZTIME ?= 30s
 SOAKTIME ?= 10m
 
 export GO
+export NFPM
 # Debian keeps mosquitto in /usr/sbin, which is not in everybody's path.
 export PATH := $(PATH):/usr/sbin
 
@@ -23,7 +26,7 @@ build: ## build bin/bridged
 test: setup lint unit e2e ## everything: install what is missing, lint, unit tests, end-to-end tests
 
 .PHONY: setup
-setup: $(GOLANGCI_LINT) $(MQTTJS) $(AXE) ## install what the tests need: Debian packages, golangci-lint, MQTT.js, axe
+setup: $(GOLANGCI_LINT) $(NFPM) $(MQTTJS) $(AXE) ## install what the tests need: Debian packages, golangci-lint, nfpm, npm packages
 
 .PHONY: packages
 packages:
@@ -32,6 +35,10 @@ packages:
 $(GOLANGCI_LINT):
 	GOBIN=$(CURDIR)/$(@D) GOFLAGS= CGO_ENABLED=0 $(GO) install -trimpath \
 		github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+
+$(NFPM):
+	GOBIN=$(@D) GOFLAGS= CGO_ENABLED=0 $(GO) install -trimpath \
+		github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)
 
 $(MQTTJS): test/mqttjs/package.json test/mqttjs/package-lock.json | packages
 	cd test/mqttjs && npm ci --no-progress --loglevel=error
@@ -54,7 +61,7 @@ unit: packages ## unit tests with the race detector, fuzz seeds included
 	scripts/gotest -race $$($(GO) list ./... | grep -v /test/)
 
 .PHONY: e2e
-e2e: $(MQTTJS) $(AXE) packages ## end-to-end tests against real peers
+e2e: $(MQTTJS) $(AXE) $(NFPM) packages ## end-to-end tests against real peers
 	scripts/gotest -race -p 1 ./test/... # one after the other: they keep every core busy
 
 .PHONY: fuzz
@@ -71,6 +78,15 @@ soak: packages ## bridged under random faults of every kind for SOAKTIME (defaul
 .PHONY: bench-durability
 bench-durability: ## the figures in docs/durability.md: storing, starting with a large backlog
 	$(GO) test -run '^$$' -bench . -benchtime 1x ./test/crash
+
+.PHONY: docs
+docs: ## write what is generated: docs/configuration.md
+	$(GO) run ./cmd/gendocs configuration >docs/configuration.md.new
+	mv docs/configuration.md.new docs/configuration.md
+
+.PHONY: dist
+dist: $(NFPM) ## binaries, .deb and .rpm for every architecture, with SHA256SUMS, in dist
+	scripts/dist
 
 .PHONY: demo
 demo: build ## the bridge, simulated clouds and devices in one process

@@ -1,12 +1,14 @@
 package admin
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/zap"
@@ -85,4 +87,48 @@ func TestServe(t *testing.T) {
 			t.Errorf("%s: %s, %v, %s", path, resp.Status, err, body)
 		}
 	}
+}
+
+// pipes is a listener on which connections are made without a network.
+type pipes struct {
+	conns  chan net.Conn
+	closed chan struct{}
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error   { close(p.closed); return nil }
+func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+// A stream lasts as long as its reader wants, whatever time other requests have.
+func TestStreamLasts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+		ctx, cancel := context.WithCancel(t.Context())
+		a := newAdmin(fleet(1))
+		ended := make(chan error, 1)
+		go func() { ended <- a.Serve(ctx, p, new(Guard)) }()
+		go a.Run(ctx)
+		here, there := net.Pipe()
+		p.conns <- there
+		go func() { _, _ = io.WriteString(here, "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n") }()
+		began := time.Now()
+		for lines := bufio.NewScanner(here); time.Since(began) < 10*time.Minute; {
+			if !lines.Scan() {
+				t.Fatalf("the stream ended after %s: %v", time.Since(began), lines.Err())
+			}
+		}
+		_ = here.Close()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
 }

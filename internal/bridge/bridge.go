@@ -179,6 +179,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 	go func() { stored <- b.spool.Run(storing) }()
 	helpers, stopHelpers := context.WithCancel(context.Background())
 	b.tellClock(b.clock.State())
+	b.tellFiles()
 	var wg sync.WaitGroup
 	wg.Go(func() { b.keeper.Run(helpers) })
 	wg.Go(func() { b.sweep(helpers) })

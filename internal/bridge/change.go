@@ -62,6 +62,9 @@ func holder(d *config.Device) string {
 	case credentials.Generic:
 		return fmt.Sprintf("generic %s %s", d.Cloud.URL.Host, id.ClientID)
 	case *guest:
+		if d.Cloud.Vendor == credentials.ProviderGeneric {
+			return fmt.Sprintf("generic %s %s", d.Cloud.URL.Host, id.who)
+		}
 		return fmt.Sprintf("%s %s %s", d.Cloud.Vendor, d.Cloud.Name, id.who)
 	}
 	return ""

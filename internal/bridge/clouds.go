@@ -61,24 +61,29 @@ func (c *clouds) of(cfg *config.Cloud) (*cloud, error) {
 			return made, nil
 		}
 	}
-	log := c.log.With(zap.String("cloud", cfg.Name))
-	dialer, err := transport.New(transport.Options{
-		Proxy: cfg.Proxy,
-		TLS: transport.TLS{
-			CAFile: cfg.TLS.CAFile, CAOnly: cfg.TLS.CAOnly, ServerName: cfg.TLS.ServerName, MinVersion: cfg.TLS.MinVersion,
-			Pins: cfg.TLS.Pins,
-		},
-		Header:     headers(cfg.Headers),
-		Clock:      c.clock.VerifyNow,
-		VerifyTime: c.clock.VerifyTime,
-		OnDate:     func(d transport.Date) { observe(c.clock, d, log) },
-	})
+	dialer, err := transport.New(DialOptions(cfg, c.clock, c.log))
 	if err != nil {
 		return nil, fmt.Errorf("cloud %s: %w", cfg.Name, err)
 	}
 	made := &cloud{cfg: cfg, trust: trust, dialer: dialer}
 	c.made = append(c.made, made)
 	return made, nil
+}
+
+// DialOptions is how to connect to a cloud as it is configured. The clock learns from what is heard on the way.
+func DialOptions(cfg *config.Cloud, c *clock.Clock, log *zap.Logger) transport.Options {
+	log = log.With(zap.String("cloud", cfg.Name))
+	return transport.Options{
+		Proxy: cfg.Proxy,
+		TLS: transport.TLS{
+			CAFile: cfg.TLS.CAFile, CAOnly: cfg.TLS.CAOnly, ServerName: cfg.TLS.ServerName, MinVersion: cfg.TLS.MinVersion,
+			Pins: cfg.TLS.Pins,
+		},
+		Header:     headers(cfg.Headers),
+		Clock:      c.VerifyNow,
+		VerifyTime: verifyTime(c, log),
+		OnDate:     func(d transport.Date) { observe(c, d, log) },
+	}
 }
 
 // trustOf is a sum of what is in a cloud's ca_file.
@@ -159,8 +164,8 @@ func observe(c *clock.Clock, d transport.Date, log *zap.Logger) {
 	}
 }
 
-// key is whom the cloud's connect limit applies to: the device as the cloud knows it.
-func key(d *config.Device) string {
+// ConnectKey is whom the cloud's connect limit applies to: the device as the cloud knows it.
+func ConnectKey(d *config.Device) string {
 	switch id := d.Identity.(type) {
 	case credentials.Aliyun:
 		return "aliyun/" + id.ProductKey + "/" + id.DeviceName
@@ -183,7 +188,7 @@ func key(d *config.Device) string {
 	return d.Cloud.Provider + "/" + d.Cloud.Name + "/" + d.Name
 }
 
-// timed says whether a device's login depends on the time.
-func timed(d *config.Device) bool {
+// Timed says whether a device's login depends on the time.
+func Timed(d *config.Device) bool {
 	return d.Cloud.Provider == credentials.ProviderAliyun || d.Cloud.Provider == credentials.ProviderTencent
 }

@@ -75,8 +75,11 @@ func (b *Bridge) claim(key lane.Key, cfg lane.Config) *lane.Lane {
 
 func (b *Bridge) newWorker(d *device, kept *upstream.Kept) *upstream.Worker {
 	dc := d.cfg
+	var signer upstream.Signer = dc.Identity
 	var verdict func(*failure.Failure)
+	var waiting func() bool
 	if gu := guestOf(d); gu != nil {
+		signer, waiting = guestAt{gu, dc.Cloud}, gu.waits
 		verdict = func(f *failure.Failure) { b.guests.judged(gu, f) }
 	}
 	return upstream.New(upstream.Config{
@@ -84,11 +87,12 @@ func (b *Bridge) newWorker(d *device, kept *upstream.Kept) *upstream.Worker {
 		Cloud:        dc.Cloud.Name,
 		Dialer:       d.parts.cloud.dialer,
 		Target:       d.parts.target,
-		Identity:     dc.Identity,
+		Identity:     signer,
 		Verdict:      verdict,
+		Waiting:      waiting,
 		Failed:       b.tally.of(dc.Cloud.Name),
-		Key:          key(dc),
-		Timed:        timed(dc),
+		Key:          ConnectKey(dc),
+		Timed:        Timed(dc),
 		Keepalive:    dc.Cloud.Keepalive,
 		StallTimeout: dc.Cloud.StallTimeout,
 		Limits:       dc.Cloud.Limits,

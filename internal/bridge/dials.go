@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"bridged/internal/config"
 	"bridged/internal/governor"
 )
 
@@ -26,17 +27,21 @@ type dialsRecord struct {
 
 const dialsVersion = 1
 
-// newGovernor takes up where the process before has left off.
-func (b *Bridge) newGovernor(notes map[string][]byte) *governor.Governor {
+// DialLimits is how many connects may begin, as configured.
+func DialLimits(l config.Limits) governor.Config {
 	limits := func(atOnce, perSecond int) governor.Limits {
 		return governor.Limits{AtOnce: atOnce, Open: 2 * atOnce, PerSecond: float64(perSecond)}
 	}
-	l := b.cfg.Limits
-	cfg := governor.Config{
-		Endpoint:  limits(l.DialsAtOnce, l.DialsPerSecond),
-		Total:     limits(l.DialsAtOnce+l.DialsAtOnce/2, 2*l.DialsPerSecond),
-		Recovered: func(endpoint string) { b.keeper.Recovered(endpoint) },
+	return governor.Config{
+		Endpoint: limits(l.DialsAtOnce, l.DialsPerSecond),
+		Total:    limits(l.DialsAtOnce+l.DialsAtOnce/2, 2*l.DialsPerSecond),
 	}
+}
+
+// newGovernor takes up where the process before has left off.
+func (b *Bridge) newGovernor(notes map[string][]byte) *governor.Governor {
+	cfg := DialLimits(b.cfg.Limits)
+	cfg.Recovered = func(endpoint string) { b.keeper.Recovered(endpoint) }
 	cfg.Used, cfg.Earlier = b.lock.earlierDials(notes[dialsNote], b.log)
 	return governor.New(cfg)
 }

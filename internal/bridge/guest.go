@@ -2,26 +2,31 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
+	"bridged/internal/config"
 	"bridged/internal/credentials"
 	"bridged/internal/failure"
 )
 
 // guest is a device that brings its own login. It is its device's Identity: each attempt presents what the device did.
+// It outlives its device's configuration, and the cloud's URL.
 type guest struct {
 	name string // the device's
 	who  string // what the cloud calls it
 
 	mu sync.Mutex // protects the following fields; no other lock is taken while it is held
 	// login is what the next attempt presents. It is zero until the device has come, since no login is kept on disk.
-	login credentials.PassThrough
+	login credentials.Login
 	// signed is what the present attempt presents.
 	signed credentials.Login
 	// good is what the cloud accepted last, to go back to when another login is refused.
-	good credentials.PassThrough
-	try  *try // the login that waits for the cloud's word, nil if none does
+	good   credentials.Login
+	goodAt time.Time // when a device was let in last
+	try    *try      // the login that waits for the cloud's word, nil if none does
+	ended  bool      // the device was removed
 }
 
 // try is a login that waits for the cloud's word.
@@ -46,15 +51,30 @@ const (
 	refusedNotAllowed  = 5
 )
 
-// Sign implements credentials.Identity.
-func (g *guest) Sign(now time.Time, nonce string) (credentials.Login, error) {
+// Sign implements credentials.Identity. It presents the login as the device did.
+func (g *guest) Sign(time.Time, string) (credentials.Login, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.signed = g.login.Presented
-	if g.login.Presented.ClientID == "" {
+	g.signed = g.login
+	if g.login.ClientID == "" {
 		return credentials.Login{}, errNoLogin
 	}
-	return g.login.Sign(now, nonce)
+	return g.login, nil
+}
+
+// guestAt is how a guest signs for its cloud as it is configured at a time.
+type guestAt struct {
+	*guest
+	cloud *config.Cloud
+}
+
+// Sign implements upstream.Signer.
+func (g guestAt) Sign(now time.Time, nonce string) (credentials.Login, error) {
+	l, err := g.guest.Sign(now, nonce)
+	if err != nil {
+		return l, err
+	}
+	return config.PassedThrough(g.cloud, l).Sign(now, nonce)
 }
 
 // Validate implements credentials.Identity.
@@ -69,32 +89,63 @@ var errNoLogin = &credentials.FieldError{
 
 // begin takes a login that is to be judged, in place of any other that waits. It returns nil if the cloud has accepted
 // the same one for the session that stands.
-func (g *guest) begin(id credentials.PassThrough, online bool) *try {
+func (g *guest) begin(l credentials.Login, online bool) *try {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.try != nil {
-		g.try.decide(verdict{away: true, reason: "the device has come again meanwhile"})
+		g.try.decide(verdict{code: refusedUnavailable, away: true, reason: "the device has come again meanwhile"})
 		g.try = nil
 	}
-	if online && g.good == id && g.login == id {
+	if online && g.good == l && g.login == l {
+		g.goodAt = time.Now()
 		return nil
 	}
-	g.try = &try{login: id.Presented, verdict: make(chan verdict, 1)}
-	g.login = id
+	g.try = &try{login: l, verdict: make(chan verdict, 1)}
+	g.login = l
+	if g.ended {
+		g.try.decide(wasRemoved)
+	}
 	return g.try
 }
 
-func (t *try) decide(v verdict) { t.verdict <- v }
-
-// accept has the device's sessions go by the login that was tried.
-func (g *guest) accept(t *try, id credentials.PassThrough) {
+// end is for a device that is removed: nobody will tell what the cloud says.
+func (g *guest) end() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.good = id
+	g.ended = true
+	if g.try != nil {
+		g.try.decide(wasRemoved)
+	}
+}
+
+var wasRemoved = verdict{code: refusedUnavailable, away: true, reason: "the device has just been removed"}
+
+// decide tells what comes of the login, unless something was told that nobody has taken yet.
+func (t *try) decide(v verdict) {
+	select {
+	case t.verdict <- v:
+	default:
+	}
+}
+
+// accept has the device's sessions go by the login that was tried, unless the cloud has refused it after all: then it
+// returns its word.
+func (g *guest) accept(t *try) (v verdict, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	select {
+	case v = <-t.verdict:
+		if v.code != 0 && !v.away {
+			return v, false
+		}
+	default:
+	}
+	g.good, g.goodAt = t.login, time.Now()
 	if g.try == t {
 		g.try = nil
-		g.login = id
+		g.login = t.login
 	}
+	return v, true
 }
 
 // reject goes back to the login before. It reports whether nobody else has come meanwhile.
@@ -109,27 +160,24 @@ func (g *guest) reject(t *try) bool {
 	return true
 }
 
-// judge takes the cloud's word on the present attempt. It returns whether a login is refused that had been good: then
-// the device has to come again.
-func (g *guest) judge(f *failure.Failure) (expired bool) {
+// judge takes the cloud's word on the present attempt. It returns a login that is refused and had been good, if it is
+// one: then the device has to come again.
+func (g *guest) judge(f *failure.Failure) (l credentials.Login, expired bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	v := verdictOf(f)
 	if t := g.try; t != nil && t.login == g.signed {
-		select {
-		case t.verdict <- v:
-		default: // it was told already
-		}
-		return false
+		t.decide(v)
+		return credentials.Login{}, false
 	}
-	if v.code == 0 || v.away || g.signed != g.good.Presented || g.signed.ClientID == "" {
-		return false
+	if v.code == 0 || v.away || g.signed != g.good || g.signed.ClientID == "" {
+		return credentials.Login{}, false
 	}
-	if g.login == g.good {
-		g.login = credentials.PassThrough{}
+	l, g.good = g.good, credentials.Login{}
+	if g.login == l {
+		g.login = credentials.Login{}
 	}
-	g.good = credentials.PassThrough{}
-	return true
+	return l, true
 }
 
 // verdictOf is what an attempt's end says of its login. Only the cloud itself can refuse one, by CONNACK.
@@ -151,14 +199,23 @@ func verdictOf(f *failure.Failure) verdict {
 	return v
 }
 
-// wait returns the cloud's word, or that there is none.
-func (t *try) wait(ctx context.Context) verdict {
+// wait returns the cloud's word, or that there is none; told is false if ctx has ended before.
+func (t *try) wait(ctx context.Context) (v verdict, told bool) {
 	select {
 	case v := <-t.verdict:
-		return v
+		return v, true
 	case <-ctx.Done():
-		return verdict{code: refusedUnavailable, away: true, reason: "the cloud has not answered in time"}
 	}
+	select {
+	case v := <-t.verdict:
+		return v, true
+	default:
+	}
+	v = verdict{code: refusedUnavailable, away: true, reason: "the cloud has not answered in time"}
+	if errors.Is(ctx.Err(), context.Canceled) {
+		v.reason = "the connection has ended while the cloud was asked"
+	}
+	return v, false
 }
 
 // waits says that a login waits for the cloud's word.
@@ -172,5 +229,22 @@ func (g *guest) waits() bool {
 func (g *guest) unused() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.try == nil && g.good == credentials.PassThrough{}
+	return g.try == nil && g.good == credentials.Login{}
 }
+
+// blank says that there is nothing to present to the cloud, and nothing is tried.
+func (g *guest) blank() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.try == nil && g.login == credentials.Login{}
+}
+
+// enters says that a login of the device was accepted so short a time ago that the device may not be there yet.
+func (g *guest) enters(now time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return now.Sub(g.goodAt) < enterWithin
+}
+
+// enterWithin is how long it may take until a device is connected whose login was accepted. Mostly it is nothing.
+const enterWithin = 10 * time.Second

@@ -2,10 +2,14 @@ package bridge
 
 import (
 	"fmt"
+	"io"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,6 +17,8 @@ import (
 
 	"bridged/internal/cloudsim"
 	"bridged/internal/credentials"
+	"bridged/internal/failure"
+	"bridged/internal/mqtt"
 	"bridged/internal/testdevice"
 )
 
@@ -329,11 +335,13 @@ func TestPassThroughKeptSession(t *testing.T) {
 
 func TestPassThroughBounds(t *testing.T) {
 	h := newHall(t, false, ", max_devices: 1")
-	h.connect(signed(t, "a", hallSecret, firmware))
+	a := h.connect(signed(t, "a", hallSecret, firmware))
 	h.refused(t, signed(t, "b", hallSecret, firmware), refusedNotAllowed)
-	if c := h.reload(strings.Replace(h.yaml, "127.0.0.0/8", "192.0.2.0/24", 1)); c.Devices.Unchanged != 1 {
-		t.Errorf("%+v", c)
-	}
+	h.reload(strings.Replace(h.yaml, "127.0.0.0/8", "127.0.0.1", 1))
+	a.Publish("up", []byte("x"), 1)
+	testdevice.Expect[*packets.PubackPacket](a)
+	h.reload(strings.Replace(h.yaml, "127.0.0.0/8", "192.0.2.0/24", 1))
+	a.Closed() // it could not log in again
 	h.refused(t, signed(t, "b", hallSecret, firmware), refusedNotAllowed)
 }
 
@@ -357,4 +365,292 @@ func TestPassThroughReload(t *testing.T) {
 	if st := h.status("other:a&pk"); !st.Session.Device {
 		t.Errorf("%+v", st)
 	}
+}
+
+// Logins that come at the same time do not get past max_devices, and those that come during a reload are not let in by
+// what was configured before.
+func TestPassThroughDuringChanges(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(g *guests)
+		want   int // how many devices there are afterwards
+	}{
+		"together": {func(*guests) {}, 2},
+		"removed":  {func(g *guests) { g.use(nil) }, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := simulate(t, cloudsim.Options{Kind: cloudsim.Generic, NoWSS: true})
+			r := run(t, fmt.Sprintf(`
+clouds: {pt: {provider: passthrough, vendor: generic, url: %q}}
+devices: [{name: hall, cloud: pt, login: {allow_from: [127.0.0.1]}, max_devices: 2}]
+`, c.WSURL()))
+			r.bridge.changing.Lock() // as a reload does
+			var logins sync.WaitGroup
+			var in atomic.Int64
+			for n := range 10 {
+				logins.Go(func() {
+					if testdevice.Dial(t, r.addr()).Login(testdevice.Options{ClientID: fmt.Sprint(n)}).ReturnCode == 0 {
+						in.Add(1)
+					}
+				})
+			}
+			<-time.After(200 * time.Millisecond) // all wait for the change to end
+			test.change(r.bridge.guests)
+			r.bridge.changing.Unlock()
+			logins.Wait()
+			if n := len(r.bridge.all()); int(in.Load()) != test.want || n != test.want {
+				t.Errorf("%d were let in, there are %d devices, want %d", in.Load(), n, test.want)
+			}
+		})
+	}
+}
+
+// A login whose entry is removed while it waits is answered at once.
+func TestPassThroughRemovedMeanwhile(t *testing.T) {
+	h := newHall(t, false, "")
+	_, address := newGate(t, "")
+	h.reload(strings.Replace(h.yaml, strings.TrimPrefix(h.c.WSURL(), "ws://"), address, 1))
+	d := testdevice.Dial(t, h.addr())
+	code := make(chan byte, 1)
+	go func() { code <- d.Login(signed(t, "a", hallSecret, firmware)).ReturnCode }()
+	until(t, "it waits", func() bool { gu := h.bridge.find("hall:a&pk"); return gu != nil && guestOf(gu).waits() })
+	gu := guestOf(h.bridge.find("hall:a&pk"))
+	h.reload(strings.Replace(h.yaml, "name: hall", "name: other", 1))
+	select {
+	case c := <-code:
+		if c != refusedUnavailable {
+			t.Errorf("CONNACK %d", c)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("it waits for a cloud that nobody asks")
+	}
+	if v, told := gu.begin(credentials.Login{ClientID: "x"}, false).wait(within(t)); !told || v != wasRemoved {
+		t.Errorf("one that comes too late: %+v, %v", v, told)
+	}
+}
+
+// What a login has to look like depends on how its cloud is reached, and that may change while a device is connected.
+func TestPassThroughOtherTransport(t *testing.T) {
+	h := newHall(t, true, "")
+	d := h.connect(signed(t, "a", hallSecret, firmware))
+	for n, secure := range []bool{false, true} {
+		h.reload(hallYAML(h.c, secure, ""))
+		d.Publish("up", []byte("x"), 1)
+		testdevice.Expect[*packets.PubackPacket](d)
+		if _, err := h.c.WaitReceived(within(t), n+1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if f := h.c.LoginFailures(); len(f) > 0 {
+		t.Errorf("%+v", f)
+	}
+}
+
+// gate is a way to a cloud that swallows everything until it opens.
+type gate struct {
+	net.Listener
+	opened chan struct{}
+}
+
+func newGate(t *testing.T, cloud string) (g *gate, address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g = &gate{Listener: l, opened: make(chan struct{})}
+	ended := make(chan struct{})
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() {
+				serving.Go(func() { <-ended; _ = c.Close() })
+				select {
+				case <-g.opened:
+				case <-ended:
+					return
+				}
+				far, err := net.Dial("tcp", cloud)
+				if err != nil {
+					return
+				}
+				serving.Go(func() { _, _ = io.Copy(far, c); _ = far.Close() })
+				_, _ = io.Copy(c, far)
+				_ = c.Close()
+			})
+		}
+	})
+	t.Cleanup(func() {
+		close(ended)
+		_ = l.Close()
+		serving.Wait()
+	})
+	return g, l.Addr().String()
+}
+
+// A cloud that does not even refuse does not keep a device waiting whose login is known: most hang up after some
+// seconds. If the cloud refuses it later, the device has to go.
+func TestPassThroughSilence(t *testing.T) {
+	for _, disabled := range []bool{false, true} {
+		t.Run(fmt.Sprintf("disabled %v", disabled), func(t *testing.T) {
+			h := newHall(t, false, "")
+			o := signed(t, "a", hallSecret, firmware)
+			h.connect(o).Disconnect()
+			h.remembered(t, "a")
+			cloud := strings.TrimPrefix(h.c.WSURL(), "ws://")
+			host, path, _ := strings.Cut(cloud, "/")
+			g, address := newGate(t, host)
+			h.reload(strings.Replace(h.yaml, cloud, address+"/"+path, 1))
+			begun := time.Now()
+			d := h.connect(o)
+			if took := time.Since(begun); took < proofAfter || took > 2*proofAfter {
+				t.Errorf("CONNACK came after %s", took)
+			}
+			d.Publish("up", []byte("stored"), 1)
+			testdevice.Expect[*packets.PubackPacket](d)
+			if disabled {
+				if err := h.c.SetDevice(cloudsim.Device{Name: "a", Product: "pk", Secret: hallSecret, Disabled: true}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			close(g.opened)
+			if disabled {
+				d.Closed()
+				h.forgotten(t, "a")
+				return
+			}
+			if _, err := h.c.WaitReceived(within(t), 1); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// forgotten checks that a login is not remembered any more.
+func (h *hall) forgotten(t *testing.T, device string) {
+	t.Helper()
+	name := "hall:" + device + "&pk"
+	until(t, "the login is forgotten", func() bool {
+		_, noted := h.bridge.spool.Notes()[proofPrefix+name]
+		return !noted
+	})
+	if h.bridge.guests.proofs.match(within(t), name, loginOf(signed(t, device, hallSecret, firmware))) {
+		t.Error("the login is still known")
+	}
+}
+
+func loginOf(o testdevice.Options) credentials.Login {
+	return credentials.Login{ClientID: o.ClientID, Username: o.Username, Password: o.Password}
+}
+
+// A device that does not come although its login was accepted is not online for ever.
+func TestPassThroughNobodyComes(t *testing.T) {
+	h := newHall(t, false, ", linger: 0s")
+	h.connect(signed(t, "a", hallSecret, firmware)).Disconnect()
+	if err := h.c.WaitOffline(within(t), "a"); err != nil {
+		t.Fatal(err)
+	}
+	d := h.bridge.find("hall:a&pk")
+	d.worker.Await(true)
+	if err := h.c.WaitOnline(within(t), "a"); err != nil {
+		t.Fatal(err)
+	}
+	h.bridge.guests.tidy(time.Now()) // it may still come
+	if !d.worker.Awaits() {
+		t.Error("it is given up at once")
+	}
+	h.bridge.guests.tidy(time.Now().Add(enterWithin))
+	if err := h.c.WaitOffline(within(t), "a"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A device that comes and goes with a login that was accepted before does not have another one wait in vain.
+func TestPassThroughOvertaken(t *testing.T) {
+	h := newHall(t, false, ", linger: 0s")
+	h.connect(signed(t, "a", hallSecret, firmware)).Disconnect()
+	if err := h.c.WaitOffline(within(t), "a"); err != nil {
+		t.Fatal(err)
+	}
+	d := h.bridge.find("hall:a&pk")
+	h.c.Delay("a", 100*time.Millisecond)
+	login := testdevice.Dial(t, h.addr())
+	code := make(chan byte, 1)
+	go func() { code <- login.Login(signed(t, "a", hallSecret, firmware.Add(time.Hour))).ReturnCode }()
+	until(t, "it waits", func() bool { return d.worker.Awaits() && guestOf(d).waits() })
+	d.worker.Connected(mqtt.Connect{Clean: true})
+	d.worker.Disconnected(true, 0)
+	select {
+	case c := <-code:
+		if c != 0 {
+			t.Errorf("CONNACK %d", c)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("the cloud is not asked")
+	}
+}
+
+// A device that got in while its login was being refused does not stay without one.
+func TestPassThroughWithoutALogin(t *testing.T) {
+	h := newHall(t, false, "")
+	d := h.connect(signed(t, "a", hallSecret, firmware))
+	gu := guestOf(h.bridge.find("hall:a&pk"))
+	h.bridge.guests.tidy(time.Now())
+	d.Publish("up", []byte("x"), 1)
+	testdevice.Expect[*packets.PubackPacket](d)
+	gu.mu.Lock()
+	gu.login, gu.good = credentials.Login{}, credentials.Login{}
+	gu.mu.Unlock()
+	h.bridge.guests.tidy(time.Now())
+	d.Closed()
+}
+
+// A verdict that comes after nobody waited for it any more counts all the same.
+func TestGuestIsRefusedLate(t *testing.T) {
+	g := &guest{name: "x", login: credentials.Login{ClientID: "x"}}
+	l := credentials.Login{ClientID: "x", Username: "u"}
+	tr := g.begin(l, false)
+	sign := func() {
+		if _, err := g.Sign(time.Time{}, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sign()
+	g.judge(failure.New(failure.Refused, failure.StageTCP, nil, ""))
+	if v, told := tr.wait(t.Context()); !told || !v.away {
+		t.Fatalf("%+v, %v", v, told)
+	}
+	sign()
+	g.judge(failure.New(failure.ConnackPassword, failure.StageConnect, nil, ""))
+	if v, ok := g.accept(tr); ok || v.code != refusedCredentials {
+		t.Fatalf("%+v, %v", v, ok)
+	}
+}
+
+// Whoever makes up devices does not keep others from connecting: a bounded number of them is asked about at once.
+func TestPassThroughStrangers(t *testing.T) {
+	h := newHall(t, false, "")
+	h.connect(signed(t, "a", hallSecret, firmware))
+	h.c.StallUpgrade(true)
+	codes := make(chan byte)
+	const n = maxStrangers + 10
+	for i := range n {
+		d := testdevice.Dial(t, h.addr())
+		o := signed(t, fmt.Sprintf("made-up-%d", i), "x", firmware)
+		go func() { codes <- d.Login(o).ReturnCode }()
+	}
+	until(t, "all places are taken", func() bool { return len(h.bridge.Status()) == 1+maxStrangers })
+	h.c.StallUpgrade(false)
+	for range n {
+		if code := <-codes; code != refusedNotAllowed {
+			t.Errorf("CONNACK %d", code)
+		}
+		if devices := len(h.bridge.Status()); devices > 1+maxStrangers {
+			t.Errorf("%d devices", devices)
+		}
+	}
+	until(t, "nothing is left", func() bool { return len(h.bridge.Status()) == 1 })
 }

@@ -73,15 +73,23 @@ func (b *Bridge) Reload(ctx context.Context, next *config.Config) (*Changes, err
 	}
 	changes := b.describe(p, old)
 	changes.Left = b.apply(p)
+	b.tellFiles()
 	return changes, nil
 }
 
-// add adds a device that is not in the configuration. A reload leaves it alone, unless it is in there then.
-func (b *Bridge) add(dc *config.Device) error {
+// add adds a device that is not in the configuration, if a check made while nothing changes finds no reason against
+// it. A reload leaves it alone, unless it is in there then.
+func (b *Bridge) add(dc *config.Device, check func() error) error {
 	if err := b.begin(context.Background()); err != nil {
 		return err
 	}
 	defer b.changing.Unlock()
+	if b.find(dc.Name) != nil {
+		return nil // somebody else was faster
+	}
+	if err := check(); err != nil {
+		return err
+	}
 	made, err := b.newParts(dc)
 	if err != nil {
 		return err
@@ -275,6 +283,9 @@ func (b *Bridge) letGo(removed []*device) (left []Leftover) {
 	for _, d := range removed {
 		gone[d] = true
 		lanes = append(lanes, d.lanes()...)
+		if gu := guestOf(d); gu != nil {
+			gu.end()
+		}
 	}
 	b.flush(ctx, lanes...) // so that the devices get their acknowledgements
 	rest := slices.DeleteFunc(slices.Clone(b.all()), func(d *device) bool { return gone[d] })

@@ -1,6 +1,9 @@
 package bridge
 
 import (
+	"sync"
+	"time"
+
 	"go.uber.org/zap"
 
 	"bridged/internal/clock"
@@ -30,3 +33,34 @@ func (b *Bridge) tellClock(st clock.State) {
 
 // Clock tells how the clock is.
 func (b *Bridge) Clock() clock.State { return b.clock.State() }
+
+const (
+	// otherTime is what the log says when certificates are not verified at the time that the clock shows.
+	otherTime = "a certificate is verified at another time than the clock's"
+	// otherTimeEvery is how often it says so of each cloud.
+	otherTimeEvery = 10 * time.Minute
+)
+
+// verifyTime is clock.Clock.VerifyTime for a cloud. That it is made use of can be read in the log.
+func verifyTime(c *clock.Clock, log *zap.Logger) func(error) (time.Time, bool) {
+	var mu sync.Mutex
+	var told time.Time
+	return func(err error) (time.Time, bool) {
+		at, ok := c.VerifyTime(err)
+		if !ok {
+			return at, ok
+		}
+		mu.Lock()
+		due := told.IsZero() || time.Since(told) >= otherTimeEvery
+		if due {
+			told = time.Now()
+		}
+		mu.Unlock()
+		if due {
+			st := c.State()
+			log.Warn(otherTime, zap.Time("time", at), zap.String("reason", st.Reason), zap.NamedError("err", err),
+				zap.String("remedy", st.Remedy))
+		}
+		return at, ok
+	}
+}

@@ -134,6 +134,23 @@ func TestTimeOfTheCloud(t *testing.T) {
 	if told.Len() != 1 {
 		t.Errorf("told %d times", told.Len())
 	}
+	if n := r.logs.FilterMessage(otherTime).FilterLevelExact(zap.WarnLevel).Len(); n != 1 {
+		t.Errorf("told %d times that the certificate was verified at another time", n)
+	}
+}
+
+// A cloud that never says what time it is has its certificate verified at another time with each connect. That is told
+// now and then.
+func TestOtherTimeIsToldOnce(t *testing.T) {
+	g := newGateway(in1970, 1)
+	c := tencentCloud(t, g, false)
+	ca := caFile(t, c)
+	r := runWith(t, t.TempDir(), tencent(c, c.WSSURL(), ", tls: {ca_file: "+ca+"}, limits: {connects: 0}"), g.options())
+	r.connect(dev)
+	until(t, "some attempts", func() bool { return len(c.LoginFailures()) > 2 })
+	if n := r.logs.FilterMessage(otherTime).Len(); n != 1 {
+		t.Errorf("told %d times", n)
+	}
 }
 
 // Without TLS a time has to be heard twice; until then it is the clock that is wrong.

@@ -15,6 +15,7 @@ import (
 
 	"bridged/internal/lane"
 	"bridged/internal/mqtt"
+	"bridged/internal/pulse"
 )
 
 // Config is what a Broker needs. All fields are required.
@@ -233,6 +234,15 @@ func (b *Broker) Addrs() []net.Addr {
 		addrs[i] = l.Addr()
 	}
 	return addrs
+}
+
+// Pulses are those of the goroutines that accept connections while Run does.
+func (b *Broker) Pulses() []*pulse.Pulse {
+	all := make([]*pulse.Pulse, len(b.listeners))
+	for i, l := range b.listeners {
+		all[i] = l.pulse
+	}
+	return all
 }
 
 // Run accepts devices until ctx ends. Then it closes the listeners, lets the devices go, and returns when everything

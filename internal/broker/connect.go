@@ -64,7 +64,8 @@ func (l *link) connect(cl *mochi.Client, pk *packets.Packet) error {
 		username = nil
 	}
 	d, login, refused := l.b.logins.check(l, l.req.clientID, username, password)
-	if (refused == unknownClient || refused == wrongAddress) && l.b.cfg.Guests != nil {
+	unclaimed := refused == unknownClient || refused == wrongAddress && !l.b.logins.claims(l.req.clientID)
+	if unclaimed && l.b.cfg.Guests != nil {
 		var a Admission
 		if d, a = l.admit(username, password); d == nil {
 			return l.refuseGuest(a)

@@ -42,17 +42,7 @@ const admitWithin = 30 * time.Second
 func (l *link) admit(username, password []byte) (*device, Admission) {
 	ctx, cancel := context.WithTimeout(context.Background(), admitWithin)
 	defer cancel()
-	var watching sync.WaitGroup
-	defer watching.Wait()
-	decided := make(chan struct{})
-	defer close(decided)
-	watching.Go(func() {
-		select {
-		case <-l.closed:
-			cancel()
-		case <-decided:
-		}
-	})
+	defer l.watch(cancel)()
 	a := l.b.cfg.Guests.Admit(ctx, GuestLogin{
 		Remote: l.remote.Addr(), ClientID: l.req.clientID, Username: string(username), Password: string(password),
 		Clean: l.req.expiry == 0,
@@ -65,6 +55,40 @@ func (l *link) admit(username, password []byte) (*device, Admission) {
 		return nil, Admission{Code: connackUnavailable, Reason: "the device has just been removed"}
 	}
 	return d, a
+}
+
+// watch calls gone when the link is told to end, or the device hangs up, until the returned function is called. Nobody
+// reads meanwhile.
+func (l *link) watch(gone func()) (stop func()) {
+	decided := make(chan struct{})
+	var watching sync.WaitGroup
+	l.setReadDeadline(time.Time{}) // connect_timeout is for CONNECT, which has come
+	watching.Go(func() {
+		if l.nc.AwaitHangUp() {
+			gone()
+		}
+	})
+	watching.Go(func() {
+		select {
+		case <-l.closed:
+			gone()
+		case <-decided:
+		}
+	})
+	return func() {
+		close(decided)
+		l.setReadDeadline(time.Unix(1, 0)) // interrupts AwaitHangUp; mochi sets another one before it reads
+		watching.Wait()
+	}
+}
+
+// setReadDeadline sets one, unless end's holds. It fails only on a closed connection, as reading will.
+func (l *link) setReadDeadline(t time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cause == nil {
+		_ = l.nc.SetReadDeadline(t)
+	}
 }
 
 // refuseGuest answers a login that Guests does not let in.

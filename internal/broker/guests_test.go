@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -49,13 +50,13 @@ func TestGuests(t *testing.T) {
 		"1": 1, "22": 2, "333": 3, "4444": 4, "55555": 5, "": 5, "666666": 5, "gone": 3, "not a guest": 3,
 	} {
 		d := dial(t, r.addr())
-		pk := connectPacket(4, "far") // whose device may not come from here
+		pk := connectPacket(4, "anybody")
 		credentials(user, "p")(pk)
 		d.send(pk)
 		if ack := d.expect(packets.Connack); ack.ReasonCode != code {
 			t.Errorf("user name %q: CONNACK %d, want %d", user, ack.ReasonCode, code)
 		}
-		if l := <-asked; l.ClientID != "far" || !l.Clean {
+		if l := <-asked; l.ClientID != "anybody" || !l.Clean {
 			t.Errorf("asked about %+v", l)
 		}
 	}
@@ -63,13 +64,15 @@ func TestGuests(t *testing.T) {
 		t.Errorf("logged %v", e.ContextMap())
 	}
 
-	r.connect(4, "dev") // is nobody's guest
-	d := dial(t, r.addr())
-	pk := connectPacket(4, "locked")
-	credentials("good", "wrong")(pk)
-	d.send(pk)
-	if ack := d.expect(packets.Connack); ack.ReasonCode != 4 {
-		t.Errorf("a wrong password of a known device: CONNACK %d", ack.ReasonCode)
+	r.connect(4, "dev")                                            // is nobody's guest
+	for id, code := range map[string]byte{"locked": 4, "far": 5} { // a wrong password, and a wrong address
+		d := dial(t, r.addr())
+		pk := connectPacket(4, id)
+		credentials("good", "wrong")(pk)
+		d.send(pk)
+		if ack := d.expect(packets.Connack); ack.ReasonCode != code {
+			t.Errorf("client id %s of a known device: CONNACK %d, want %d", id, ack.ReasonCode, code)
+		}
 	}
 	if len(asked) > 0 {
 		t.Errorf("asked about %+v, who is known", <-asked)
@@ -105,4 +108,71 @@ func TestGuestsThatWait(t *testing.T) {
 	if took := time.Since(begun); took > admitWithin/2 {
 		t.Errorf("stopping took %s", took)
 	}
+}
+
+// Nobody is asked about a device that has hung up meanwhile, and what one has sent meanwhile is not lost.
+func TestGuestsThatHangUp(t *testing.T) {
+	waiting, decide := make(chan context.Context, 1), make(chan struct{})
+	r := start(t, withGuests(func(ctx context.Context, _ GuestLogin) Admission {
+		waiting <- ctx
+		select {
+		case <-ctx.Done():
+			return Admission{Code: connackUnavailable, Reason: "it has hung up"}
+		case <-decide:
+			return Admission{Device: "hall:x"}
+		}
+	}), guest("hall:x"))
+	for _, linger := range []int{-1, 0} { // FIN and RST
+		d := dial(t, r.addr())
+		d.send(connectPacket(4, "x"))
+		ctx := <-waiting
+		if err := d.conn.(*net.TCPConn).SetLinger(linger); err != nil {
+			t.Fatal(err)
+		}
+		d.drop()
+		select {
+		case <-ctx.Done():
+		case <-time.After(patience):
+			t.Fatal("the login goes on without the device")
+		}
+	}
+	d := dial(t, r.addr())
+	d.send(connectPacket(4, "x"))
+	<-waiting
+	d.publish("t", "early", 1, 1)
+	decide <- struct{}{}
+	d.expect(packets.Connack)
+	r.clouds["hall:x"].receive(1)
+	d.publish("t", "late", 1, 2)
+	r.clouds["hall:x"].receive(1)
+}
+
+// One that waits longer than connect_timeout, which is for CONNECT, is still told what was decided.
+func TestGuestsThatWaitLong(t *testing.T) {
+	const timeout = 200 * time.Millisecond
+	r := start(t, options{config: func(c *Config) {
+		c.ConnectTimeout = timeout
+		c.Guests = guests(func(context.Context, GuestLogin) Admission {
+			<-time.After(2 * timeout)
+			return Admission{Device: "hall:x"}
+		})
+	}}, guest("hall:x"))
+	c, _ := r.connect(4, "x", func(pk *packets.Packet) { pk.Connect.Keepalive = 0 })
+	<-time.After(2 * timeout)
+	c.publish("t", "hello", 1, 1)
+	r.clouds["hall:x"].receive(1)
+}
+
+// A guest has to go when its address is not allowed any more.
+func TestGuestsAddress(t *testing.T) {
+	r := start(t, withGuests(func(context.Context, GuestLogin) Admission { return Admission{Device: "hall:x"} }),
+		guest("hall:x"))
+	c, _ := r.connect(4, "x")
+	allow := func(from string) {
+		r.must(r.b.Update(r.again("hall:x", Login{AllowFrom: []netip.Prefix{netip.MustParsePrefix(from)}})))
+	}
+	allow("127.0.0.0/8")
+	c.quiet()
+	allow("192.0.2.0/24")
+	c.closed()
 }

@@ -109,7 +109,7 @@ func TestManyDevices(t *testing.T) {
 
 // flaky is a listener that has no file descriptors for a while.
 type flaky struct {
-	net.Listener
+	acceptor
 	failures atomic.Int32
 }
 
@@ -117,14 +117,14 @@ func (f *flaky) Accept() (net.Conn, error) {
 	if f.failures.Add(-1) >= 0 {
 		return nil, &net.OpError{Op: "accept", Err: syscall.EMFILE}
 	}
-	return f.Listener.Accept()
+	return f.acceptor.Accept()
 }
 
 func TestAcceptErrors(t *testing.T) {
 	r := start(t, options{broker: func(b *Broker) {
-		f := &flaky{Listener: b.listeners[0].Listener}
+		f := &flaky{acceptor: b.listeners[0].acceptor}
 		f.failures.Store(5)
-		b.listeners[0].Listener = f
+		b.listeners[0].acceptor = f
 	}}, plain("dev"))
 	c, _ := r.connect(4, "dev")
 	c.quiet()
@@ -136,9 +136,9 @@ func TestAcceptErrors(t *testing.T) {
 
 func TestStopWhileAcceptFails(t *testing.T) {
 	r := start(t, options{broker: func(b *Broker) {
-		f := &flaky{Listener: b.listeners[0].Listener}
+		f := &flaky{acceptor: b.listeners[0].acceptor}
 		f.failures.Store(1 << 30)
-		b.listeners[0].Listener = f
+		b.listeners[0].acceptor = f
 	}}, plain("dev"))
 	r.logged(zapcore.WarnLevel, "accepting connections fails")
 	began := time.Now()

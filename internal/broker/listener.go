@@ -5,15 +5,25 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"time"
 
 	"go.uber.org/zap"
+
+	"bridged/internal/pulse"
 )
 
 // listener is a bound address.
 type listener struct {
+	acceptor
+	tls   *tls.Config // nil for plain TCP
+	pulse *pulse.Pulse
+}
+
+// acceptor is a *net.TCPListener.
+type acceptor interface {
 	net.Listener
-	tls *tls.Config // nil for plain TCP
+	SetDeadline(t time.Time) error
 }
 
 // listen binds all addresses, or none.
@@ -27,7 +37,9 @@ func listen(cfgs []Listener) ([]listener, error) {
 			}
 			return nil, fmt.Errorf("listen on %s: %w", c.Address, err)
 		}
-		bound = append(bound, listener{Listener: l, tls: c.TLS})
+		bound = append(bound, listener{
+			acceptor: l.(*net.TCPListener), tls: c.TLS, pulse: &pulse.Pulse{Name: "the listener on " + l.Addr().String()},
+		})
 	}
 	return bound, nil
 }
@@ -40,12 +52,21 @@ const (
 
 // accept takes connections until the listener is closed. An error like too many open files passes when connections end.
 func (b *Broker) accept(l listener) {
+	defer l.pulse.End()
 	pause := time.Duration(0)
+	round := time.Time{}
 	for {
+		l.pulse.Beat()
+		if now := time.Now(); !now.Before(round) {
+			round = now.Add(pulse.Every)
+			_ = l.SetDeadline(round) // fails if it is closed only, which Accept says
+		}
 		c, err := l.Accept()
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return
+		case errors.Is(err, os.ErrDeadlineExceeded): // nobody has come in this round
+			continue
 		case err != nil:
 			if pause == 0 {
 				b.log.Warn("accepting connections fails", zap.Stringer("listen", l.Addr()), zap.NamedError("err", err))

@@ -111,6 +111,9 @@ func (g *logins) unused(name string) string {
 	return id
 }
 
+// claims says whether a client identifier is a device's own.
+func (g *logins) claims(clientID string) bool { return len(g.index.Load().byID[clientID]) > 0 }
+
 // candidates are those that a client identifier may stand for. Those that name it come before those that take any.
 func (x *index) candidates(clientID string) []candidate {
 	if named := x.byID[clientID]; len(named) > 0 {
@@ -152,14 +155,15 @@ func (g *logins) proof(username, password []byte) proof {
 }
 
 // still finds the device that l, which has logged in, would log in as now, nil if none. Whether what it presented fits
-// another hash is not known: then it has to log in again. A guest stays one until somebody else claims its login.
+// another hash is not known: then it has to log in again. A guest stays one until somebody else claims its login, or
+// its address is not allowed any more.
 func (g *logins) still(l *link) *device {
 	for _, c := range g.index.Load().candidates(l.req.clientID) {
 		if c.login == l.login || c.login.allows(l.remote.Addr()) && g.fits(c.login, l) {
 			return c.device
 		}
 	}
-	if l.guest() && l.device.setup().Guest {
+	if now := l.device.setup(); l.guest() && now.Guest && now.Login.allows(l.remote.Addr()) {
 		return l.device
 	}
 	return nil

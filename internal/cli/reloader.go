@@ -13,6 +13,7 @@ import (
 	"bridged/internal/bridge"
 	"bridged/internal/config"
 	"bridged/internal/control"
+	"bridged/internal/systemd"
 )
 
 // reloader has a running bridge go over to what its configuration file says now.
@@ -20,8 +21,10 @@ type reloader struct {
 	*options
 	file   string
 	bridge *bridge.Bridge
-	log    *zap.Logger
-	level  zap.AtomicLevel
+	// manager is told of the beginning and the end.
+	manager *systemd.Manager
+	log     *zap.Logger
+	level   zap.AtomicLevel
 
 	mu sync.Mutex // held while reloading, so that what was read first is not taken over last
 }
@@ -54,6 +57,8 @@ func (r *reloader) reload(ctx context.Context) (*control.Reloaded, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.log.Debug("reloading", zap.String("config", r.file))
+	r.manager.Reloading()
+	defer r.manager.Ready()
 	cfg, err := config.Load(r.file, config.Env{LookupEnv: r.lookupEnv})
 	if err != nil {
 		return nil, r.refuse(badConfig(err))

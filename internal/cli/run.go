@@ -14,6 +14,7 @@ import (
 
 	"bridged/internal/bridge"
 	"bridged/internal/config"
+	"bridged/internal/systemd"
 )
 
 func newRun(o *options) *cobra.Command {
@@ -51,6 +52,8 @@ func (o *options) runBridge(ctx context.Context, cfg *config.Config, log *zap.Lo
 		log.Warn("the configuration can be improved", zap.Stringer("problem", w))
 	}
 	log.Info("starting", zap.String("config", cfg.File), zap.Int("pid", os.Getpid()))
+	manager := systemd.New(log)
+	manager.Status("opening what is stored in " + cfg.StateDir)
 	door, err := listenAdmin(cfg.Admin, log)
 	if err != nil {
 		return explainStart(err)
@@ -62,7 +65,7 @@ func (o *options) runBridge(ctx context.Context, cfg *config.Config, log *zap.Lo
 		}
 		return explainStart(err)
 	}
-	r := &reloader{options: o, file: cfg.File, bridge: b, log: log, level: level}
+	r := &reloader{options: o, file: cfg.File, bridge: b, manager: manager, log: log, level: level}
 	a := newAdmin(cfg.Admin, b, log)
 	helping, stopHelping := context.WithCancel(context.Background())
 	var helpers sync.WaitGroup
@@ -72,10 +75,36 @@ func (o *options) runBridge(ctx context.Context, cfg *config.Config, log *zap.Lo
 	if door != nil {
 		helpers.Go(func() { serveAdmin(helping, a, door, cfg.Admin, log) })
 	}
+	helpers.Go(func() { tellManager(ctx, helping, b, manager) })
+	helpers.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-helping.Done():
+		}
+		manager.Stopping(b.StopsWithin())
+	})
+	helpers.Go(func() { manager.Feed(helping, b.Stuck) })
 	err = b.Run(ctx)
 	stopHelping()
 	helpers.Wait()
 	return err
+}
+
+// tellManager tells the service manager how the bridge is, until ended ends. The bridge runs until ctx ends.
+func tellManager(ctx, ended context.Context, b *bridge.Bridge, m *systemd.Manager) {
+	select {
+	case <-b.Started():
+	case <-ended.Done():
+		return
+	}
+	m.Ready()
+	m.Follow(ended, func() string {
+		line := b.Summary().String()
+		if ctx.Err() != nil {
+			line = "stopping: " + line
+		}
+		return line
+	})
 }
 
 // takeSignals takes the signals that would otherwise end the process: SIGHUP, and SIGPIPE, which comes when the reader

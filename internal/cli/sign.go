@@ -30,7 +30,7 @@ try.`,
 		Args:              takes("DEVICE"),
 		ValidArgsFunction: o.completeDevices,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			d, err := o.device(args[0])
+			d, _, err := o.device(args[0], "there is nothing to sign here")
 			if err != nil {
 				return err
 			}
@@ -101,26 +101,26 @@ func (s signed) print(w io.Writer, revealed bool) {
 	}
 }
 
-// device reads the configuration and returns the device of that name.
-func (o *options) device(name string) (*config.Device, error) {
+// device reads the configuration and returns the device of that name. unable is why one that signs itself will not do.
+func (o *options) device(name, unable string) (*config.Device, *config.Config, error) {
 	cfg, err := o.load()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if d := cfg.Device(name); d != nil {
-		return d, nil
+		return d, cfg, nil
 	}
 	for _, p := range cfg.PassThrough {
 		if p.Name() == name {
-			return nil, misused(fmt.Errorf("%s stands for devices that sign for their cloud themselves", name),
-				"there is nothing to sign here; name a device with a secret or password of its own")
+			return nil, nil, misused(fmt.Errorf("%s stands for devices that sign for their cloud themselves", name),
+				unable+"; name a device with a secret or password of its own")
 		}
 	}
 	err = fmt.Errorf("no device %q in %s", name, cfg.File)
 	if hint := didYouMean(nearest(name, deviceNames(cfg))); hint != "" {
-		return nil, misused(err, hint)
+		return nil, nil, misused(err, hint)
 	}
-	return nil, misused(err, knownDevices(cfg))
+	return nil, nil, misused(err, knownDevices(cfg))
 }
 
 // knownDevices names the first few devices.

@@ -33,6 +33,9 @@ func newVersion() *cobra.Command {
 	return cmd
 }
 
+// What a release is stamped with by the linker, empty in other builds. See scripts/dist.
+var version, revision, revisionTime string
+
 // build is what a binary knows of its making.
 type build struct {
 	Version  string `json:"version"`
@@ -45,6 +48,10 @@ type build struct {
 
 func readBuild(info *debug.BuildInfo) build {
 	b := build{Version: "(devel)", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	if version != "" {
+		b.Version, b.Revision, b.Time = version, revision, revisionTime
+		return b
+	}
 	if info == nil {
 		return b
 	}

@@ -188,6 +188,10 @@ type Device struct {
 	Queue      Queue
 	// Subscribe are cloud filters to subscribe to on the device's behalf.
 	Subscribe []mqtt.Subscription
+	// DoctorTopic is a topic of the cloud that may be published to in order to try whether that works, empty for none.
+	DoctorTopic string
+	// Secrets tells where the device's secrets were found, and those of its cloud, if not in the configuration itself.
+	Secrets []SecretSource
 	// Topics rename topics between device and cloud; what no rule names passes unchanged. They are
 	// valid: topicmap.New takes them.
 	Topics []topicmap.Rule

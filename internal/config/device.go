@@ -84,7 +84,9 @@ func (r *resolver) device(k *deviceKeys) *device {
 		return d
 	}
 	r.identity(d)
+	d.Secrets = d.secretSources()
 	r.subscriptions(d)
+	r.doctorTopic(d)
 	r.topics(d)
 	return d
 }

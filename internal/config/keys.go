@@ -227,6 +227,9 @@ type sharedKeys struct {
 	Queue queueKeys `yaml:"queue"`
 	// Cloud filters to subscribe to for a device that never subscribes.
 	Subscribe list[subscribeKeys] `yaml:"subscribe"`
+	// A topic of the cloud to which "bridged doctor" may publish a message, to see whether the device may publish at all.
+	// Variables are replaced as in topics. Choose one where nobody minds. Default: none, it publishes nothing.
+	DoctorTopic text `yaml:"doctor_topic"`
 	// Other names for topics, for firmware with fixed short ones. Of several rules that apply the first one counts; what
 	// no rule names passes unchanged.
 	Topics list[topicKeys] `yaml:"topics"`

@@ -53,8 +53,7 @@ func (p *PassThrough) Who(deviceName string) (who string, ok bool) {
 // Identity is that of a device which presents this login. Its error says, for a person, why the login cannot be one for
 // this cloud, without showing the password.
 func (p *PassThrough) Identity(presented credentials.Login) (credentials.PassThrough, error) {
-	c := p.Cloud()
-	id := credentials.PassThrough{Vendor: c.Vendor, Secure: c.URL.Scheme == "wss", Presented: presented}
+	id := PassedThrough(p.Cloud(), presented)
 	if err := id.Validate(); err != nil {
 		return id, err
 	}
@@ -68,11 +67,16 @@ func (p *PassThrough) Identity(presented credentials.Login) (credentials.PassThr
 	return id, nil
 }
 
-// Device is what there is to say about the device that the cloud calls so. It is its own; the login is left out, since
-// that is checked by the cloud.
+// PassedThrough is a login as it is passed on to a cloud.
+func PassedThrough(c *Cloud, presented credentials.Login) credentials.PassThrough {
+	return credentials.PassThrough{Vendor: c.Vendor, Secure: c.URL.Scheme == "wss", Presented: presented}
+}
+
+// Device is what there is to say about the device that the cloud calls so. It is its own; of the login there is only
+// where it may come from, since the cloud checks the rest.
 func (p *PassThrough) Device(who string, id credentials.Identity) *Device {
 	d := p.template
-	d.Name, d.Identity, d.Login = p.DeviceName(who), id, Login{}
+	d.Name, d.Identity, d.Login = p.DeviceName(who), id, Login{AllowFrom: p.AllowFrom()}
 	return &d
 }
 
@@ -93,7 +97,7 @@ func (r *resolver) passThroughKeys(d *device) {
 				"remove it: the cloud checks what the devices present; allow_from limits their addresses")
 		}
 	}
-	for _, m := range []*mark{&k.DeviceName.mark, &k.Subscribe.mark, &k.Topics.mark} {
+	for _, m := range []*mark{&k.DeviceName.mark, &k.Subscribe.mark, &k.DoctorTopic.mark, &k.Topics.mark} {
 		if m.given && !m.bad {
 			r.fault(m.place, "is not for an entry that stands for many devices", "remove it: they use their cloud's words")
 		}

@@ -77,6 +77,27 @@ func (r *resolver) subscriptions(d *device) {
 	}
 }
 
+// doctorTopic takes the topic to try.
+func (r *resolver) doctorTopic(d *device) {
+	k := &d.keys.DoctorTopic
+	if d.Identity == nil || !k.given || k.bad {
+		return
+	}
+	topic, ok := r.expand(k, d.variables())
+	if !ok {
+		return
+	}
+	f := topicTooLong(topic, d.cloud.Limits)
+	if !mqtt.ValidTopic(topic) {
+		f = &flaw{quote(topic) + " is no topic to publish to", `write one without "+" and "#"`}
+	}
+	if f != nil {
+		r.fault(k.place, f.what, f.remedy)
+		return
+	}
+	d.DoctorTopic = topic
+}
+
 // badSubscription says what is wrong with a filter, nil if nothing is.
 func (r *resolver) badSubscription(d *device, filter string) *flaw {
 	if !mqtt.ValidFilter(filter) {

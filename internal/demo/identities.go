@@ -41,7 +41,7 @@ func (s *simulation) fromConfig(cfg *config.Config) error {
 		}
 		sim := &simCloud{name: name, cfg: c, opts: cloudsim.Options{
 			Kind: kinds[c.Vendor],
-			// Its devices bring their logins, which nothing is known of. Those that are signed cannot be checked.
+			// Its devices bring their logins, which nothing is known of: see unchecked.
 			Anonymous: c.Provider == config.ProviderPassThrough && c.Vendor == credentials.ProviderGeneric,
 			Paths:     []string{c.URL.Path},
 			Hosts:     []string{c.URL.Hostname()}, // for a client that is sent here by /etc/hosts
@@ -61,6 +61,11 @@ func (s *simulation) fromConfig(cfg *config.Config) error {
 }
 
 const maxDeviceColumn = 24
+
+// unchecked says that the cloud's devices sign with secrets that are not known, so that it cannot let them in.
+func (c *simCloud) unchecked() bool {
+	return c.cfg != nil && c.cfg.Provider == config.ProviderPassThrough && !c.opts.Anonymous
+}
 
 // addDevice makes a device's identity known to the simulated cloud.
 func (c *simCloud) addDevice(d *config.Device) error {

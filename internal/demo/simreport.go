@@ -86,6 +86,13 @@ func (s *simulation) introduceConfig(b *strings.Builder) {
 		}
 	}
 	b.WriteString("\nThe certificates are new with each start: restart the bridge after this command.\n")
+	for _, c := range s.clouds {
+		if c.unchecked() {
+			fmt.Fprintf(b, "\n%s refuses every login: its devices sign with secrets that are not in the configuration.\n"+
+				"To try it, give it the url of \"bridged sim --%s\", and sign as the device that is made up there.\n",
+				c.name, c.cfg.Vendor)
+		}
+	}
 }
 
 // url is where a cloud can be reached, with the query of the configured URL.

@@ -233,6 +233,20 @@ func TestSimulateConfig(t *testing.T) {
 	lacks(t, s.String(), "refused with", "breaks a rule")
 }
 
+// Devices that sign for themselves cannot be let in, which is said.
+func TestSimulatePassThrough(t *testing.T) {
+	s, _ := simulate(t, SimOptions{Config: parse(t, t.TempDir(), `
+clouds:
+  hall: {provider: passthrough, vendor: aliyun, url: "wss://iot-06abcdef.mqtt.iothub.aliyuncs.com"}
+  lab: {provider: passthrough, vendor: generic, url: "ws://broker.lab:8083/mqtt"}
+devices:
+  - {name: hall-3, cloud: hall, login: {allow_from: [127.0.0.1]}}
+  - {name: lab-1, cloud: lab, login: {allow_from: [127.0.0.1]}}
+`)})
+	s.await(t, 1, `^hall refuses every login: .*\n.*"bridged sim --aliyun"`)
+	lacks(t, s.String(), "lab refuses")
+}
+
 // Wrong secrets, wrong paths and broken rules are told with their reasons.
 func TestSimulateTellsWhatIsWrong(t *testing.T) {
 	dir := t.TempDir()

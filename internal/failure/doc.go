@@ -9,3 +9,5 @@
 //
 // Everything here is a value, or a table that is never written; all of it is safe for concurrent use.
 package failure
+
+//go:generate go run ./gendoc

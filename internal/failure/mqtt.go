@@ -33,8 +33,9 @@ var mqttTable = map[Kind]Info{
 	ConnackUnavailable: {
 		Class: ClassThrottled, Delay: DelayLater,
 		Says:   "the cloud is not available now (CONNACK 3)",
-		Causes: []string{"the cloud's maintenance or overload"},
-		Remedy: "nothing if it passes; otherwise look at the cloud's status page",
+		Causes: []string{"the cloud's maintenance or overload", "another client that connects with this device's identity"},
+		Remedy: "nothing if it passes; otherwise look at the cloud's status page, " +
+			"and for another client that uses this device's identity",
 	},
 	ConnackPassword: {
 		Class: ClassRejected, Delay: DelaySlow, Alarm: true,

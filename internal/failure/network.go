@@ -77,8 +77,9 @@ var networkTable = map[Kind]Info{
 		Says: "the other side closed the connection during the handshake",
 		Causes: []string{
 			"ws:// where wss:// is right, or the reverse", "a firewall that inspects traffic", "an overloaded server",
+			"a client certificate that is missing or not accepted",
 		},
-		Remedy: "check ws:// or wss:// and the port of the cloud's url",
+		Remedy: "check ws:// or wss:// and the port of the cloud's url, and cert_file if it asks for a client certificate",
 	},
 	ConnectionLost: {
 		Class: ClassNetwork, Delay: DelayBackoff,

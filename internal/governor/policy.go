@@ -11,7 +11,7 @@ type Class string
 // The classes.
 const (
 	ClassNetwork   Class = "network"    // DNS, TCP, a connection that ended or went silent
-	ClassProxy     Class = "proxy"      // the proxy cannot be reached, or refuses
+	ClassProxy     Class = "proxy"      // the proxy cannot be reached, or does not reach the cloud
 	ClassTLS       Class = "tls"        // a certificate or the handshake
 	ClassRejected  Class = "rejected"   // the cloud refused the login
 	ClassTakenOver Class = "taken_over" // somebody else uses this identity
@@ -20,12 +20,14 @@ const (
 	ClassProtocol  Class = "protocol"   // the peer does not speak what it should
 	ClassConfig    Class = "config"     // no login can be made
 	ClassMessage   Class = "message"    // the cloud ends the session whenever it is sent a certain message
+	// ClassProxyRefused is a proxy that does not take the login, or does not let bridged through.
+	ClassProxyRefused Class = "proxy_refused"
 )
 
 // classes are all of them; the place is the index of a Retry's count.
 var classes = [...]Class{
 	ClassNetwork, ClassProxy, ClassTLS, ClassRejected, ClassTakenOver, ClassThrottled, ClassClock, ClassProtocol,
-	ClassConfig, ClassMessage,
+	ClassConfig, ClassMessage, ClassProxyRefused,
 }
 
 func (c Class) index() int {
@@ -62,21 +64,23 @@ type Policies map[Class]Policy
 
 // DefaultPolicies are for real use. Failures of the way heal by themselves, and a try costs little: they begin with a
 // second. A login that was refused, a certificate and a wrong address wait for a person, and some clouds block who
-// fails too often: half a minute at least. A kick war harms the other holder, too: minutes. A throttling cloud needs
-// its load to be spread. A clock is set sooner or later, and asking costs nothing. Whether it is a message that the
-// cloud does not take is found out by trying, behind the failures of the way that came before.
+// fails too often, as the directories behind many proxies lock accounts: half a minute at least. A kick war harms the
+// other holder, too: minutes. A throttling cloud needs its load to be spread. A clock is set sooner or later, and
+// asking costs nothing. Whether it is a message that the cloud does not take is found out by trying, behind the
+// failures of the way that came before.
 func DefaultPolicies() Policies {
 	return Policies{
-		ClassNetwork:   {First: time.Second, Max: 5 * time.Minute, Nudge: true},
-		ClassProxy:     {First: 2 * time.Second, Max: 5 * time.Minute, Nudge: true},
-		ClassClock:     {Floor: 5 * time.Second, First: 5 * time.Second, Max: time.Minute, Nudge: true},
-		ClassTLS:       {Floor: 30 * time.Second, First: 5 * time.Second, Max: 10 * time.Minute},
-		ClassRejected:  {Floor: 30 * time.Second, First: 5 * time.Second, Max: 15 * time.Minute},
-		ClassThrottled: {Floor: 15 * time.Second, First: 15 * time.Second, Max: 5 * time.Minute},
-		ClassProtocol:  {Floor: 15 * time.Second, First: 5 * time.Second, Max: 10 * time.Minute},
-		ClassConfig:    {Floor: time.Minute, First: 5 * time.Second, Max: 15 * time.Minute},
-		ClassMessage:   {First: 5 * time.Second, Max: 5 * time.Minute},
-		ClassTakenOver: {Floor: time.Minute, First: 2 * time.Minute, Max: 20 * time.Minute},
+		ClassNetwork:      {First: time.Second, Max: 5 * time.Minute, Nudge: true},
+		ClassProxy:        {First: 2 * time.Second, Max: 5 * time.Minute, Nudge: true},
+		ClassClock:        {Floor: 5 * time.Second, First: 5 * time.Second, Max: time.Minute, Nudge: true},
+		ClassProxyRefused: {Floor: 30 * time.Second, First: 5 * time.Second, Max: 10 * time.Minute},
+		ClassTLS:          {Floor: 30 * time.Second, First: 5 * time.Second, Max: 10 * time.Minute},
+		ClassRejected:     {Floor: 30 * time.Second, First: 5 * time.Second, Max: 15 * time.Minute},
+		ClassThrottled:    {Floor: 15 * time.Second, First: 15 * time.Second, Max: 5 * time.Minute},
+		ClassProtocol:     {Floor: 15 * time.Second, First: 5 * time.Second, Max: 10 * time.Minute},
+		ClassConfig:       {Floor: time.Minute, First: 5 * time.Second, Max: 15 * time.Minute},
+		ClassMessage:      {First: 5 * time.Second, Max: 5 * time.Minute},
+		ClassTakenOver:    {Floor: time.Minute, First: 2 * time.Minute, Max: 20 * time.Minute},
 	}
 }
 

@@ -13,6 +13,9 @@ type End struct {
 	// Stuck says that something was waiting for an acknowledgement when the session ended, and nothing had been
 	// acknowledged during the whole of it.
 	Stuck bool
+	// Crowded says that there was no session because the cloud refused the connect as it does when there were too many
+	// of this identity. This side keeps to the limit: perhaps another client uses it up.
+	Crowded bool
 }
 
 // Retry says when a device may try again. It is told what happens and when, in order, and never looks at a clock. It
@@ -60,7 +63,11 @@ func (r *Retry) Established(now time.Time) { r.upSince = now }
 // Ended notes the end of a session, and returns the class that it amounts to: the one it was given, or ClassTakenOver.
 func (r *Retry) Ended(e End, now time.Time) Class {
 	if r.upSince.IsZero() {
-		if e.Class != "" {
+		switch {
+		case e.Class == "":
+		case e.Crowded: // says nothing against a war
+			r.fail(e.Class, now)
+		default:
 			r.Failed(e.Class, now)
 		}
 		return e.Class
@@ -117,15 +124,16 @@ func (r *Retry) Next(now time.Time) (time.Duration, string) {
 }
 
 var why = map[Class]string{
-	ClassNetwork:   "the cloud could not be reached",
-	ClassProxy:     "the proxy could not be used",
-	ClassTLS:       "there is no secure connection to the cloud",
-	ClassRejected:  "the cloud refused the login",
-	ClassThrottled: "the cloud asked to come back later",
-	ClassClock:     "the gateway's clock is wrong",
-	ClassProtocol:  "the cloud did not speak MQTT over WebSocket as expected",
-	ClassConfig:    "no login can be made for this device",
-	ClassMessage:   "the cloud does not take a certain message",
+	ClassNetwork:      "the cloud could not be reached",
+	ClassProxy:        "the proxy could not be used",
+	ClassTLS:          "there is no secure connection to the cloud",
+	ClassRejected:     "the cloud refused the login",
+	ClassThrottled:    "the cloud asked to come back later",
+	ClassClock:        "the gateway's clock is wrong",
+	ClassProtocol:     "the cloud did not speak MQTT over WebSocket as expected",
+	ClassConfig:       "no login can be made for this device",
+	ClassMessage:      "the cloud does not take a certain message",
+	ClassProxyRefused: "the proxy refused",
 }
 
 func (r *Retry) reason() string {
@@ -161,7 +169,7 @@ func (r *Retry) Recovered(now time.Time) bool {
 // login or a certificate may have been refused for the wrong one.
 func (r *Retry) ClockChanged(now time.Time) bool {
 	switch r.class {
-	case ClassClock, ClassTLS, ClassRejected:
+	case ClassClock, ClassTLS, ClassRejected, ClassProxyRefused:
 		return r.advance(now.Add(r.cfg.Rand(r.cfg.Spread)))
 	}
 	return false

@@ -34,6 +34,7 @@ func TestDelaysByClass(t *testing.T) {
 	}{
 		{ClassNetwork, time.Second, 2 * time.Second, 5 * time.Minute, 0, true},
 		{ClassProxy, 2 * time.Second, 4 * time.Second, 5 * time.Minute, 0, true},
+		{ClassProxyRefused, 35 * time.Second, 40 * time.Second, 10*time.Minute + 30*time.Second, 30 * time.Second, false},
 		{ClassClock, 10 * time.Second, 15 * time.Second, 65 * time.Second, 5 * time.Second, true},
 		{ClassTLS, 35 * time.Second, 40 * time.Second, 10*time.Minute + 30*time.Second, 30 * time.Second, false},
 		{ClassRejected, 35 * time.Second, 40 * time.Second, 15*time.Minute + 30*time.Second, 30 * time.Second, false},
@@ -220,7 +221,7 @@ func TestClockChanged(t *testing.T) {
 		for range 12 {
 			r.Failed(class, start)
 		}
-		want := class == ClassClock || class == ClassTLS || class == ClassRejected
+		want := class == ClassClock || class == ClassTLS || class == ClassRejected || class == ClassProxyRefused
 		if got := r.ClockChanged(start); got != want || want && r.delay(start) != 5*time.Second {
 			t.Errorf("%s: %t, wait %s", class, got, r.delay(start))
 		}

@@ -28,7 +28,8 @@ const (
 // connection. So a round of the war, seen from here, is a session that
 //
 //   - was established, by the first attempt since the one before ended: in a war every connect works, while a bad
-//     network fails at dialling, too;
+//     network fails at dialling, too. Attempts that are End.Crowded are not counted: the two holders use up what the
+//     cloud allows the identity between them;
 //   - was ended by the other side in an orderly manner (Closed), not by silence or an error of the network;
 //   - lasted no longer than Short, which is how long the other holder took to come back. Clouds and proxies that end
 //     idle connections take longer, a minute mostly;

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"bridged/internal/credentials"
 )
 
 // round is one session, or one failed attempt.
@@ -197,6 +199,67 @@ func TestKickedOnce(t *testing.T) {
 	if d := r.delay(at); d != 3*time.Minute {
 		t.Errorf("wait %s", d)
 	}
+}
+
+// Two bridges with the same identity at a cloud that limits how often it may connect: they use the limit up between
+// them, so that the cloud refuses most connects, and are told all the same what is going on.
+func TestTwoBridgesAtALimit(t *testing.T) {
+	for name, limit := range map[string]credentials.Rate{"tencent": tencent, "alibaba": alibaba} {
+		t.Run(name, func(t *testing.T) {
+			rnd := rand.New(rand.NewPCG(1, 2))
+			fresh := NewRetries(RetryConfig{Rand: func(d time.Duration) time.Duration {
+				return time.Duration(rnd.Int64N(int64(d) + 1))
+			}})
+			late, connects := 0, 0
+			const pairs = 200
+			for range pairs {
+				noticed, n := warAtALimit([2]*Retry{fresh(), fresh()}, limit)
+				connects += n
+				if noticed > 10*time.Minute {
+					late++
+				}
+			}
+			if late > pairs/10 {
+				t.Errorf("%d of %d pairs of bridges did not notice within ten minutes", late, pairs)
+			}
+			if connects > pairs*24*20 {
+				t.Errorf("%d connects in a day", connects/pairs)
+			}
+		})
+	}
+}
+
+// warAtALimit has two holders connect for a day. It returns when one of them noticed the other, and how often they
+// connected.
+func warAtALimit(r [2]*Retry, limit credentials.Rate) (noticed time.Duration, connects int) {
+	const day = 24 * time.Hour
+	noticed = day
+	next, holder := [2]time.Time{start, start.Add(100 * time.Millisecond)}, -1
+	var taken []time.Time
+	for now := start; now.Before(start.Add(day)); {
+		i := 0
+		if next[1].Before(next[0]) {
+			i = 1
+		}
+		now = next[i]
+		if n := len(taken) - limit.Count; n >= 0 && now.Sub(taken[n]) < limit.Per {
+			r[i].Ended(End{Class: ClassThrottled, Crowded: true}, now)
+			next[i] = now.Add(r[i].delay(now))
+			continue
+		}
+		taken = append(taken, now)
+		r[i].Established(now)
+		next[i] = start.Add(2 * day) // it does not connect while it is connected
+		if other := 1 - i; holder == other {
+			r[other].Ended(End{Class: ClassNetwork, Close: Closed}, now)
+			next[other] = now.Add(r[other].delay(now))
+			if _, war := r[other].War(); war && noticed == day {
+				noticed = now.Sub(start)
+			}
+		}
+		holder = i
+	}
+	return noticed, len(taken)
 }
 
 // Two bridges with the same identity, a cloned gateway: both notice, and connects become rare.

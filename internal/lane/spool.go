@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"bridged/internal/pulse"
 )
 
 // ErrDiskLimit is a spool's fault when its lanes have as many bytes on disk as they may.
@@ -41,6 +43,8 @@ type Spool struct {
 
 	commits, messages atomic.Uint64
 	repairs           uint64 // of the store, as far as they were noticed; used by the writer
+
+	writer, reader, ticker pulse.Pulse
 
 	mu      sync.Mutex // protects the following fields; taken while a lane's mutex is held, never the reverse
 	saved   map[Key]Saved
@@ -105,6 +109,7 @@ func NewSpool(cfg SpoolConfig) (*Spool, error) {
 		cfg: cfg, disk: NewBudget(cfg.Limit), held: contents.Notes, notes: make(map[string]*note),
 		toWrite: make(chan struct{}, 1), toRead: make(chan struct{}, 1), saved: make(map[Key]Saved),
 	}
+	s.writer.Name, s.reader.Name, s.ticker.Name = "the spool's writer", "the spool's reader", "the spool's timer"
 	delete(s.held, probe)
 	s.repairs = cfg.Store.Repairs()
 	for _, l := range contents.Lanes {
@@ -245,6 +250,9 @@ func wake(c chan struct{}) {
 	}
 }
 
+// Pulses are those of the goroutines that Run has, until ctx ends. The disk is outside.
+func (s *Spool) Pulses() []*pulse.Pulse { return []*pulse.Pulse{&s.writer, &s.reader, &s.ticker} }
+
 // Run serves the lanes until ctx ends. Then it stores what is left in them, and their ledgers.
 func (s *Spool) Run(ctx context.Context) error {
 	helpers, cancel := context.WithCancel(context.Background())
@@ -261,8 +269,10 @@ func (s *Spool) Run(ctx context.Context) error {
 func (s *Spool) tick(ctx context.Context) {
 	t := time.NewTicker(tickEvery)
 	defer t.Stop()
+	defer s.ticker.End()
 	var tidied time.Time
 	for {
+		s.ticker.Beat()
 		select {
 		case <-ctx.Done():
 			return
@@ -290,10 +300,16 @@ func (s *Spool) all() []*Lane {
 
 // read reads pieces for lanes, first come, first served.
 func (s *Spool) read(ctx context.Context) {
+	rounds := time.NewTicker(pulse.Every)
+	defer rounds.Stop()
+	defer s.reader.End()
 	for {
+		s.reader.Beat()
 		select {
 		case <-ctx.Done():
 			return
+		case <-rounds.C:
+			continue
 		case <-s.toRead:
 		}
 		s.mu.Lock()
@@ -305,7 +321,11 @@ func (s *Spool) read(ctx context.Context) {
 				return
 			}
 			p := l.nextPiece()
-			records, err := s.cfg.Store.Read(l.key, p.from, p.before, pieceMessages, pieceBytes)
+			var records []Record
+			err := s.reader.Outside(func() (err error) {
+				records, err = s.cfg.Store.Read(l.key, p.from, p.before, pieceMessages, pieceBytes)
+				return err
+			})
 			if err != nil {
 				s.failed(fmt.Errorf("%w: %w", ErrRead, err))
 			}
@@ -318,13 +338,19 @@ func (s *Spool) read(ctx context.Context) {
 func (s *Spool) write(ctx context.Context) {
 	idle := time.NewTimer(maintainAfter)
 	defer idle.Stop()
+	rounds := time.NewTicker(pulse.Every)
+	defer rounds.Stop()
+	defer s.writer.End()
 	var retryAt time.Time
 	for {
+		s.writer.Beat()
 		select {
 		case <-ctx.Done():
 			return
+		case <-rounds.C:
+			continue
 		case <-idle.C:
-			if err := s.cfg.Store.Maintain(); err != nil {
+			if err := s.writer.Outside(s.cfg.Store.Maintain); err != nil {
 				s.failed(err)
 			}
 			continue
@@ -362,7 +388,7 @@ func (s *Spool) commit(end bool) (wrote bool, err error) {
 	}
 	wrote = len(b.Changes)+len(b.Notes) > 0
 	if wrote {
-		err = s.cfg.Store.Commit(b)
+		err = s.writer.Outside(func() error { return s.cfg.Store.Commit(b) })
 	}
 	if err != nil {
 		s.mu.Lock()

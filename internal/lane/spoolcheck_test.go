@@ -133,7 +133,7 @@ func (s *spoolLane) checkStuckLocked(live []int) error {
 		return nil
 	}
 	e, works := l.unsavedLocked(), time.Since(s.run.faulty) > time.Second
-	if e != nil && works && time.Since(l.epoch)-e.at > l.cfg.SpillAfter+time.Second {
+	if e != nil && works && time.Since(l.epoch)-e.at > l.cfg.SpillAfter+time.Second && time.Since(s.asOf) > time.Second {
 		return fmt.Errorf("message %d is not stored, %d bytes are", e.seq, s.run.spool.disk.Used())
 	}
 	// A lane with nothing in memory may take a message, unless it would have to stay: nobody reads it, and the disk

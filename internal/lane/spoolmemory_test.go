@@ -72,11 +72,14 @@ func TestRoomWhenEverythingIsOnDisk(t *testing.T) {
 		r, l, other, _ := rivals(t, 100*size, Config{Away: true}, 0, 0)
 		offerAll(t, other, new(source), 1, 70)
 		r.memory.reserve(30*size, true)
+		gate := make(chan struct{})
+		r.store.set(func(s *fakeStore) { s.gate = gate })
 		s := new(source)
 		offerAll(t, l, s, 1, 1)
 		if l.Offer(message(1, 100), s, 2) {
 			t.Fatal("taken before the first was stored")
 		}
+		close(gate)
 		synctest.Wait()
 		if _, rooms := s.got(); rooms != 1 || !l.Offer(message(1, 100), s, 2) {
 			t.Fatalf("%d calls of Room", rooms)

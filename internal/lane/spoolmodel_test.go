@@ -53,6 +53,7 @@ type spoolLane struct {
 	run  *spoolRun
 	key  Key
 	cfg  Config
+	asOf time.Time // when cfg was changed last
 	l    *Lane
 	life int
 

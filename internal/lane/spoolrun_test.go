@@ -436,7 +436,7 @@ func (s *spoolLane) reconfigure(rng *rand.Rand) string {
 	if rng.IntN(2) == 0 {
 		cfg.MaxMessages, cfg.MaxBytes = 1+rng.IntN(200), (1+rng.Int64N(200))*(base+100)
 	}
-	s.cfg = cfg
+	s.cfg, s.asOf = cfg, time.Now()
 	s.mu.Unlock()
 	s.l.Reconfigure(cfg)
 	return fmt.Sprintf("reconfigure: %+v", cfg)

@@ -226,6 +226,22 @@ func (c *Conn) Written() int64 {
 // Taken is how many of them the peer, or a proxy in between, has acknowledged to have.
 func (c *Conn) Taken() int64 { return c.sent.Load() - int64(unacknowledged(c.raw)) }
 
+// AwaitHangUp waits until the peer closes the connection, or the connection is lost, and returns true then. It returns
+// false as soon as the peer has sent something instead, which is left to be read, and when the read deadline has passed
+// or Close was called. Read waits for it to return.
+func (c *Conn) AwaitHangUp() (hungUp bool) {
+	var b [1]byte
+	_ = c.raw.Read(func(fd uintptr) bool { // an error means that it was told to stop
+		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK)
+		if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EINTR) {
+			return false
+		}
+		hungUp = err != nil || n == 0
+		return true
+	})
+	return hungUp
+}
+
 // CloseWrite says that nothing more will be written.
 func (c *Conn) CloseWrite() error { return c.tcp.CloseWrite() }
 

@@ -334,3 +334,48 @@ func TestDeadlines(t *testing.T) {
 		t.Errorf("Write of nothing: %d, %v", n, err)
 	}
 }
+
+func TestAwaitHangUp(t *testing.T) {
+	await := func(c *Conn) <-chan bool {
+		hungUp := make(chan bool, 1)
+		go func() { hungUp <- c.AwaitHangUp() }()
+		return hungUp
+	}
+	for name, test := range map[string]struct {
+		do   func(c *Conn, peer *net.TCPConn) error
+		want bool
+	}{
+		"closed":   {func(_ *Conn, peer *net.TCPConn) error { return peer.Close() }, true},
+		"reset":    {func(_ *Conn, peer *net.TCPConn) error { return errors.Join(peer.SetLinger(0), peer.Close()) }, true},
+		"sent":     {func(_ *Conn, peer *net.TCPConn) error { _, err := peer.Write([]byte("x")); return err }, false},
+		"deadline": {func(c *Conn, _ *net.TCPConn) error { return c.SetReadDeadline(time.Unix(1, 0)) }, false},
+		"own end":  {func(c *Conn, _ *net.TCPConn) error { return c.Close() }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, peer := pair(t, Options{Limit: 1, Stall: time.Minute}, buffers{})
+			hungUp := await(c)
+			select {
+			case <-hungUp:
+				t.Fatal("it does not wait")
+			case <-time.After(10 * time.Millisecond):
+			}
+			if err := test.do(c, peer); err != nil {
+				t.Fatal(err)
+			}
+			within(t, "AwaitHangUp returns", func() {
+				if got := <-hungUp; got != test.want {
+					t.Errorf("hung up: %v", got)
+				}
+			})
+			if name != "sent" {
+				return
+			}
+			if err := c.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := c.Read(make([]byte, 2)); n != 1 || err != nil {
+				t.Errorf("read %d, %v", n, err)
+			}
+		})
+	}
+}

@@ -133,7 +133,7 @@ func (a *attempt) route() (host string, port uint16, v *via, f *failure.Failure)
 		return "", 0, nil, failure.New(failure.ProxyConfig, failure.StageConfig, err, "")
 	}
 	if v != nil && a.trace != nil {
-		a.trace.Proxy = v.url()
+		a.trace.Proxy, a.trace.ProxyVariable = v.url(), v.variable
 	}
 	return host, port, v, nil
 }
@@ -196,6 +196,7 @@ func (a *attempt) connect(ctx context.Context, host string, port uint16, proxy b
 			}
 			return failure.New(dnsKind(err), failure.StageDNS, err, "")
 		}
+		a.named(got)
 		return nil
 	})
 	if f != nil {
@@ -289,6 +290,16 @@ func (a *attempt) tlsTrace(proxy bool) **TLSTrace {
 func (a *attempt) note(s string) {
 	if a.trace != nil {
 		a.trace.Notes = append(a.trace.Notes, s)
+	}
+}
+
+// named is told the first answers of DNS; all of them are known after the race.
+func (a *attempt) named(got []answer) {
+	if a.trace == nil {
+		return
+	}
+	for _, g := range got {
+		a.trace.Names = append(a.trace.Names, g.addrs...)
 	}
 }
 

@@ -99,7 +99,13 @@ func TestTrace(t *testing.T) {
 	ns := newNameserver(t)
 	ns.set("cloud.test", entry{addrs: []string{"127.0.0.1"}})
 	var live []failure.Stage
-	tr := &Trace{Step: func(s Step) { live = append(live, s.Stage) }}
+	tr := new(Trace)
+	tr.Step = func(s Step) {
+		live = append(live, s.Stage)
+		if len(tr.Names) != 1 {
+			t.Errorf("after %s the names are %v", s.Stage, tr.Names)
+		}
+	}
 	d := newDialer(t, Options{Resolver: ns.resolver(), TLS: TLS{CAFile: ca.file, ServerName: "cloud.test"}})
 	target := at("wss", "cloud.test.:"+u.Port())
 	target.Trace = tr

@@ -23,6 +23,7 @@ type via struct {
 	host, port string
 	login      bool
 	user       string
+	variable   string             // of the environment, where it comes from
 	Password   credentials.Secret // exported, so that fmt sees that it is a Secret
 }
 
@@ -61,6 +62,9 @@ func ParseProxy(setting string, password credentials.Secret) (Proxy, error) {
 	}
 	return Proxy{via: v}, nil
 }
+
+// Env says that the environment decides.
+func (p Proxy) Env() bool { return p.env }
 
 func parseVia(raw string, password credentials.Secret) (*via, error) {
 	u, err := url.Parse(raw)
@@ -152,6 +156,8 @@ func fromEnv(variable string) func(u *url.URL, scheme string) (*via, error) {
 	v, err := parseVia(value, "")
 	if err != nil {
 		err = &envError{name, err}
+	} else {
+		v.variable = name
 	}
 	_, no := getenv("NO_PROXY")
 	const some = "http://proxy.invalid" // only whether there is one is asked

@@ -155,6 +155,8 @@ func TestProxyFromEnvironment(t *testing.T) {
 				t.Errorf("error: %v", err)
 			case err == nil && v == nil && tc.want != "", v != nil && v.url() != tc.want:
 				t.Errorf("%+v, want %s", v, tc.want)
+			case v != nil && tc.env[v.variable] == "":
+				t.Errorf("it comes from %q", v.variable)
 			case err != nil && (strings.Contains(err.Error(), secret) || !strings.Contains(err.Error(), "HTTPS_PROXY")):
 				t.Errorf("error: %v", err)
 			}

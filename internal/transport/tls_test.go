@@ -5,9 +5,11 @@ import (
 	"crypto/x509"
 	"errors"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -258,6 +260,60 @@ func TestClientCertificates(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// hangsUp is a server's connection that is reset when the client has answered the server's part of the handshake.
+type hangsUp struct {
+	*net.TCPConn
+	wrote bool
+}
+
+func (c *hangsUp) Write(p []byte) (int, error) {
+	c.wrote = true
+	return c.TCPConn.Write(p)
+}
+
+func (c *hangsUp) Read(p []byte) (int, error) {
+	n, err := c.TCPConn.Read(p)
+	if c.wrote {
+		_ = c.SetLinger(0) // the close is a reset, as with unread data
+		_ = c.Close()
+		return 0, net.ErrClosed
+	}
+	return n, err
+}
+
+// Many servers close the connection right after the alert that says what they think of the client's certificate, and a
+// reset overtakes it. That one was asked for which this device does not have says enough.
+func TestHungUpOverACertificate(t *testing.T) {
+	ca := newAuthority(t, "plant")
+	cert, key := ca.client("dev")
+	for name, tc := range map[string]struct {
+		auth tls.ClientAuthType
+		pair *KeyPair
+		kind failure.Kind
+	}{
+		"missing":       {tls.RequestClientCert, nil, failure.TLSClientCertRequired},
+		"shown":         {tls.RequestClientCert, loadPair(t, cert, key, nil), failure.HungUp},
+		"not asked for": {tls.NoClientCert, nil, failure.HungUp},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conf := ca.conf(nil)
+			conf.MaxVersion, conf.ClientAuth = tls.VersionTLS12, tc.auth // with it the client waits for the server's end
+			l := listen(t)
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				if c, err := l.Accept(); err == nil {
+					_ = tls.Server(&hangsUp{TCPConn: c.(*net.TCPConn)}, conf).HandshakeContext(t.Context()) // it fails
+					_ = c.Close()
+				}
+			})
+			defer wg.Wait()
+			d := newDialer(t, Options{TLS: TLS{CAFile: ca.file}})
+			target := Target{URL: &url.URL{Scheme: "wss", Host: l.Addr().String()}, Certificate: tc.pair}
+			fails(t, d, target, tc.kind, failure.StageTLS)
+		})
 	}
 }
 

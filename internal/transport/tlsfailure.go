@@ -59,6 +59,8 @@ func (s *secured) failure(err error, t *tap, now time.Time) *failure.Failure {
 		return make(failure.TLSVersion, "")
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return make(failure.NoAnswer, "")
+	case hungUp(err) && s.asked && !s.shown: // the reset has overtaken the alert
+		return make(failure.TLSClientCertRequired, "")
 	case hungUp(err):
 		return make(failure.HungUp, s.hint())
 	}

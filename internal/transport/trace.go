@@ -19,6 +19,8 @@ type Trace struct {
 	Steps []Step
 	// Proxy is the proxy's address as a URL without credentials, empty if there is none. ProxyReply is what it said.
 	Proxy, ProxyReply string
+	// ProxyVariable is the environment variable that names the proxy, empty if the configuration does.
+	ProxyVariable string
 	// Names has what DNS said. In Tries are the addresses that were tried, in the order in which they ended.
 	Names []netip.Addr
 	Tries []Try
@@ -53,7 +55,7 @@ type Try struct {
 // TLSTrace is what came of a TLS handshake. If the cloud's certificate was refused, only the chain is there.
 type TLSTrace struct {
 	Version, Cipher string // as they are usually written
-	ServerName      string
+	ServerName      string // that was expected
 	Resumed         bool
 	// Chain is what the server showed, its own certificate first.
 	Chain []Certificate
@@ -80,7 +82,7 @@ func (c Certificate) DaysLeft(now time.Time) int {
 
 func (t *TLSTrace) fill(s *tls.ConnectionState) {
 	t.Version, t.Cipher = tls.VersionName(s.Version), tls.CipherSuiteName(s.CipherSuite)
-	t.ServerName, t.Resumed = s.ServerName, s.DidResume
+	t.Resumed = s.DidResume
 	t.chain(s.PeerCertificates)
 }
 

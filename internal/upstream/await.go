@@ -7,7 +7,8 @@ import "bridged/internal/failure"
 
 // Await says that the device presents a login, with which Identity signs from now on, and waits for the cloud's word
 // on it. clean says that its session ends with its connection. The next attempt comes at once, as far as the cloud's
-// limits allow; a session with another login ends before. It lasts until Connected, or Forget.
+// limits allow; a session with another login ends before. It lasts until Connected, unless
+// another login waits by then, or Forget.
 func (w *Worker) Await(clean bool) {
 	w = w.lock()
 	w.awaited, w.awaitedClean = true, clean
@@ -33,6 +34,13 @@ func (w *Worker) Forget() {
 	w.mu.Unlock()
 	w.settle()
 	w.kick()
+}
+
+// Awaits says whether a device is awaited.
+func (w *Worker) Awaits() bool {
+	w = w.lock()
+	defer w.mu.Unlock()
+	return w.awaited
 }
 
 // judged tells what came of an attempt's login.

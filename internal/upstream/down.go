@@ -7,6 +7,7 @@ import (
 
 	"bridged/internal/lane"
 	"bridged/internal/mqtt"
+	"bridged/internal/wire"
 )
 
 // parking holds messages from the cloud that the down lane has refused, in order, until it takes them. They are not
@@ -107,19 +108,19 @@ func (w *Worker) Room() {
 }
 
 // oversize drops a message from the cloud that is too large for the queue. It is acknowledged, or it would come again.
-func (s *session) oversize(p *oversizePacket) {
+func (s *session) oversize(p *wire.Oversize) {
 	w := s.w
 	var token mqtt.Token
 	var from lane.Source
-	if p.qos > 0 {
-		m := mqtt.Message{Topic: p.topic, QoS: p.qos}
-		t, fresh := s.arrive(p.id, p.Dup, &m)
+	if p.Qos > 0 {
+		m := mqtt.Message{Topic: p.TopicName, QoS: p.Qos}
+		t, fresh := s.arrive(p.MessageID, p.Dup, &m)
 		if !fresh {
 			return
 		}
 		token, from = t, w
 	}
 	w.log.Warn("dropped a message from the cloud that is too large for the queue to the device",
-		zap.String("topic", p.topic), zap.Int("bytes", p.RemainingLength))
+		zap.String("topic", p.TopicName), zap.Int("bytes", p.RemainingLength))
 	w.cfg.Down.Refuse(lane.TooLarge, from, token)
 }

@@ -12,11 +12,6 @@ import (
 	"bridged/internal/governor"
 )
 
-// protocolError is for what the cloud sends and must not.
-func protocolError(err error, detail string, args ...any) *failure.Failure {
-	return failure.New(failure.ProtocolError, failure.StageOnline, err, detail, args...)
-}
-
 // stateOf is the state in which a failure of a stage happens.
 func stateOf(s failure.Stage) State {
 	switch s {
@@ -55,17 +50,27 @@ func closing(f *failure.Failure) governor.Close {
 	return governor.Lost
 }
 
-// blameClock finds out whether a login or a certificate was refused because the gateway's clock is plainly wrong.
-func (w *Worker) blameClock(f *failure.Failure) *failure.Failure {
+// classOf is what decides when to try again after a failure.
+func classOf(f *failure.Failure) governor.Class {
+	info := f.Info()
+	if info.Class == failure.ClassProxy && info.Delay == failure.DelaySlow {
+		return governor.ClassProxyRefused
+	}
+	return governor.Class(info.Class)
+}
+
+// BlameClock finds out whether a login or a certificate was refused because the gateway's clock is plainly wrong. timed
+// says that the login depends on the time.
+func BlameClock(f *failure.Failure, timed bool, st clock.State) *failure.Failure {
 	var invalid x509.CertificateInvalidError
 	outOfTime := errors.As(f.Err, &invalid) && invalid.Reason == x509.Expired
-	login := w.cfg.Timed && f.Stage == failure.StageConnect && f.Class() == failure.ClassRejected
-	if !outOfTime && !login {
-		return f
-	}
-	st := w.cfg.Clock.State()
-	if st.Kind != clock.Wrong {
+	login := timed && f.Stage == failure.StageConnect && f.Class() == failure.ClassRejected
+	if !outOfTime && !login || st.Kind != clock.Wrong {
 		return f
 	}
 	return failure.New(failure.ClockWrong, f.Stage, errors.New(st.Reason), "%s", f.Kind.Info().Says)
+}
+
+func (w *Worker) blameClock(f *failure.Failure) *failure.Failure {
+	return BlameClock(f, w.cfg.Timed, w.cfg.Clock.State())
 }

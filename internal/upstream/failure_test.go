@@ -168,6 +168,41 @@ func connack(code byte) func(*testing.T, *cloudsim.Cloud, *Config) {
 	return func(_ *testing.T, c *cloudsim.Cloud, _ *Config) { c.RefuseLogins("dev", code) }
 }
 
+// When the next attempt comes is what the table of failures says, for each kind of failure.
+func TestDelays(t *testing.T) {
+	for _, k := range failure.Kinds() {
+		p := governor.DefaultPolicies()[classOf(failure.New(k, failure.StageConfig, nil, ""))]
+		fits := true
+		switch k.Info().Delay {
+		case failure.DelayBackoff:
+			fits = p.Floor <= 5*time.Second && p.First <= 5*time.Second
+		case failure.DelayLater, failure.DelaySlow:
+			fits = p.Floor >= 15*time.Second && !p.Nudge
+		}
+		if !fits {
+			t.Errorf("%s: delay %q, and yet %+v", k, k.Info().Delay, p)
+		}
+	}
+}
+
+// What a device publishes has the next attempt come soon, also after the clock was set while it waited, which is of no
+// interest to a failure of the network.
+func TestNudgeAfterTheClockChanged(t *testing.T) {
+	cfg := base("ws://127.0.0.1:1")
+	cfg.Retry = governor.NewRetries(governor.RetryConfig{
+		Policies:   policies(governor.Policy{Floor: time.Hour, First: time.Second, Max: time.Second, Nudge: true}),
+		NudgeAfter: time.Millisecond,
+	})()
+	r := start(t, cfg)
+	r.w.Connected(mqtt.Connect{Clean: true})
+	until(t, "it waits", r.w.resting.Load)
+	NewKeeper([]*Worker{r.w}).ClockChanged()
+	r.offer("t", "x", 1, 1)
+	until(t, "another attempt", func() bool {
+		return r.logs.FilterField(zap.String("kind", string(failure.Refused))).Len() > 1
+	})
+}
+
 // A server that says when to come back is not asked before.
 func TestRetryAfter(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

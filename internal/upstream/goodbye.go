@@ -1,15 +1,10 @@
 package upstream
 
 import (
-	"io"
-	"time"
-
 	"github.com/eclipse/paho.mqtt.golang/packets"
-	"github.com/gorilla/websocket"
-)
 
-// goodbye is how long the last packets may take to leave, and the cloud to close the connection after them.
-const goodbye = time.Second
+	"bridged/internal/wire"
+)
 
 // close ends the connection and hands what is unacknowledged back to the lane.
 func (s *session) close() {
@@ -38,14 +33,12 @@ func (s *session) close() {
 		w.flow.out.Disconnected()
 	}
 	if graceful && !s.closed {
-		s.out = appendPacket(s.out, packets.NewControlPacket(packets.Disconnect))
+		s.out = wire.AppendPacket(s.out, packets.NewControlPacket(packets.Disconnect))
 	}
 	w.flow.mu.Unlock()
 	if graceful {
 		s.flush()
-		_ = s.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(websocket.CloseNormalClosure, ""),
-			time.Now().Add(goodbye)) // a courtesy
-		s.hangUp()
+		wire.Goodbye(s.ws, s.nc)
 	}
 	w.flow.mu.Lock()
 	s.closed = true
@@ -53,16 +46,4 @@ func (s *session) close() {
 	_ = s.nc.Close() // it is over either way
 	s.nc.Wait()
 	call(calls)
-}
-
-// hangUp waits until the cloud has everything and closes the connection, and reads what it still sends. To close while
-// something is unread resets the connection, which may overtake DISCONNECT: the cloud would publish the will.
-func (s *session) hangUp() {
-	until := time.Now().Add(goodbye)
-	s.nc.Drain(goodbye)
-	if s.nc.Pending() > 0 || s.nc.CloseWrite() != nil {
-		return
-	}
-	_ = s.nc.SetReadDeadline(until)  // fails only on a closed connection, as reading will
-	_, _ = io.Copy(io.Discard, s.nc) // whatever ends it
 }

@@ -16,6 +16,7 @@ import (
 	"bridged/internal/governor"
 	"bridged/internal/lane"
 	"bridged/internal/mqtt"
+	"bridged/internal/wire"
 )
 
 // serveMQTT serves WebSocket connections, one at a time, by a script. It returns their address; the test waits for the
@@ -62,7 +63,7 @@ func TestDisconnectArrives(t *testing.T) {
 			t.Error(err)
 		}
 		for i := range 3000 {
-			b := appendPublish(nil, "down", make([]byte, 100), 1, false, false, uint16(i+1))
+			b := wire.AppendPublish(nil, "down", make([]byte, 100), 1, false, false, uint16(i+1))
 			if err := ws.WriteMessage(websocket.BinaryMessage, b); err != nil {
 				t.Error(err)
 			}
@@ -89,8 +90,8 @@ func TestDisconnectArrives(t *testing.T) {
 	began := time.Now()
 	r.w.Disconnected(true, 0)
 	r.inState(Idle)
-	if took := time.Since(began); took < goodbye/2 || took > goodbye+patience/2 {
-		t.Errorf("ended after %s with a cloud that does not close the connection, want %s", took, goodbye)
+	if took := time.Since(began); took < wire.GoodbyeTimeout/2 || took > wire.GoodbyeTimeout+patience/2 {
+		t.Errorf("ended after %s with a cloud that does not close the connection, want %s", took, wire.GoodbyeTimeout)
 	}
 	close(idle)
 	e := <-ended
@@ -125,7 +126,7 @@ func TestGoodbyeIsQuick(t *testing.T) {
 			began := time.Now()
 			r.w.Disconnected(true, 0)
 			r.inState(Idle)
-			if took := time.Since(began); took > goodbye*4/5 {
+			if took := time.Since(began); took > wire.GoodbyeTimeout*4/5 {
 				t.Errorf("it took %s", took)
 			}
 		})

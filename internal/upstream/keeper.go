@@ -8,6 +8,7 @@ import (
 
 	"bridged/internal/failure"
 	"bridged/internal/governor"
+	"bridged/internal/pulse"
 )
 
 const (
@@ -25,12 +26,16 @@ type Keeper struct {
 	// Also is called every second, if there is one. It is set before Run.
 	Also func()
 
+	pulse pulse.Pulse
+
 	mu      sync.Mutex // protects the following field
 	workers []*Worker  // replaced, not changed, when one goes
 }
 
 // NewKeeper returns a keeper for these workers.
-func NewKeeper(workers []*Worker) *Keeper { return &Keeper{workers: workers} }
+func NewKeeper(workers []*Worker) *Keeper {
+	return &Keeper{pulse: pulse.Pulse{Name: "the keeper of the cloud sessions"}, workers: workers}
+}
 
 // Add has the keeper serve a worker, too.
 func (k *Keeper) Add(w *Worker) {
@@ -53,11 +58,16 @@ func (k *Keeper) all() []*Worker {
 	return k.workers[:len(k.workers):len(k.workers)]
 }
 
+// Pulse is that of the goroutine that Run is.
+func (k *Keeper) Pulse() *pulse.Pulse { return &k.pulse }
+
 // Run serves until ctx ends.
 func (k *Keeper) Run(ctx context.Context) {
 	t := time.NewTicker(tickEvery)
 	defer t.Stop()
+	defer k.pulse.End()
 	for {
+		k.pulse.Beat()
 		select {
 		case <-ctx.Done():
 			return

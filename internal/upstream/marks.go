@@ -4,6 +4,7 @@ import (
 	"github.com/eclipse/paho.mqtt.golang/packets"
 
 	"bridged/internal/mqtt"
+	"bridged/internal/wire"
 )
 
 // Marks are the packet identifiers of QoS 2 messages from the cloud that survive the process; see lane.Lane. They
@@ -48,7 +49,7 @@ func (w *Worker) release(id uint16) {
 			w.flow.mu.Unlock()
 			return
 		}
-		s.out = appendAck(s.out, packets.Pubcomp, id)
+		s.out = wire.AppendAck(s.out, packets.Pubcomp, id)
 		w.flow.mu.Unlock()
 		s.flush()
 	})

@@ -26,22 +26,23 @@ func newPacer(perSecond int) pacer {
 	return pacer{rate: rate, tokens: max(1, burst*rate)}
 }
 
-// ready says whether a message may leave. If not, pump is called when it is worth looking again.
-func (p *pacer) ready(now time.Time, pump func()) bool {
+// ready says whether a message may leave. If not, wait is to be called.
+func (p *pacer) ready(now time.Time) bool {
 	if p.rate == 0 {
 		return true
 	}
 	p.tokens = min(p.tokens+p.rate*now.Sub(p.at).Seconds(), max(1, burst*p.rate))
 	p.at = now
-	if p.tokens >= 1 {
-		return true
-	}
+	return p.tokens >= 1
+}
+
+// wait has pump called when it is worth looking again. It is the same function each time, until stop.
+func (p *pacer) wait(pump func()) {
 	if p.timer == nil {
 		p.timer = time.AfterFunc(pacePump, pump)
 	} else {
 		p.timer.Reset(pacePump)
 	}
-	return false
 }
 
 // sent takes a message off.

@@ -13,6 +13,7 @@ import (
 	"bridged/internal/credentials"
 	"bridged/internal/governor"
 	"bridged/internal/mqtt"
+	"bridged/internal/wire"
 )
 
 // discard has the cloud lose the device's session, by way of another client of its name that connects clean.
@@ -24,8 +25,8 @@ func discard(t *testing.T, c *cloudsim.Cloud) {
 	}
 	_ = resp.Body.Close()
 	defer func() { _ = ws.Close() }()
-	p := connectPacket(credentials.Login{ClientID: "dev"}, time.Minute, true)
-	if err := ws.WriteMessage(websocket.BinaryMessage, appendPacket(nil, p)); err != nil {
+	p := wire.Connect(credentials.Login{ClientID: "dev"}, time.Minute, true)
+	if err := ws.WriteMessage(websocket.BinaryMessage, wire.AppendPacket(nil, p)); err != nil {
 		t.Fatal(err)
 	}
 	_, _, _ = ws.ReadMessage() // CONNACK, or the end because the worker has connected again

@@ -188,7 +188,8 @@ func nonce() string { return rand.Text()[:credentials.NonceLength] }
 func (w *Worker) ended(f *failure.Failure, end governor.End) {
 	if f != nil {
 		f = w.blameClock(f)
-		end.Class = governor.Class(f.Class())
+		end.Class = classOf(f)
+		end.Crowded = f.Kind == failure.ConnackUnavailable && !w.cfg.Limits.Connects.Unlimited()
 	}
 	w.mu.Lock()
 	w.endedLocked(f, end)

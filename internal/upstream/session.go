@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	"bridged/internal/mqtt"
 	"bridged/internal/netconn"
 	"bridged/internal/transport"
+	"bridged/internal/wire"
 )
 
 const (
@@ -36,7 +36,7 @@ type session struct {
 	w      *Worker
 	ws     *websocket.Conn
 	nc     *netconn.Conn
-	rd     *packetReader
+	rd     *wire.Reader
 	reader *lane.Reader // set when established
 
 	// What CONNECT said.
@@ -83,7 +83,7 @@ type session struct {
 }
 
 func newSession(w *Worker, ws *websocket.Conn, nc *netconn.Conn) *session {
-	return &session{w: w, ws: ws, nc: nc, rd: newPacketReader(ws, &w.maxPacket), exchanges: make(map[uint16]*exchange)}
+	return &session{w: w, ws: ws, nc: nc, rd: wire.NewReader(ws, &w.maxPacket), exchanges: make(map[uint16]*exchange)}
 }
 
 // connect sends CONNECT and waits for CONNACK. It also returns nil if the session is not wanted any more: it is
@@ -98,7 +98,7 @@ func (s *session) connect(login credentials.Login, lease *governor.Lease) *failu
 	}
 	reset := w.reset && !w.cleanLocked()
 	s.clean = reset || w.cleanLocked()
-	p := connectPacket(login, w.cfg.Keepalive, s.clean)
+	p := wire.Connect(login, w.cfg.Keepalive, s.clean)
 	if w.needsWillLocked() && !reset {
 		will := w.connect.Will
 		s.armed = true
@@ -110,49 +110,19 @@ func (s *session) connect(login credentials.Login, lease *governor.Lease) *failu
 	w.mu.Unlock()
 
 	lease.Sent()
-	s.append(func(b []byte) []byte { return appendPacket(b, p) })
+	s.append(func(b []byte) []byte { return wire.AppendPacket(b, p) })
 	s.flush()
-	_ = s.nc.SetReadDeadline(time.Now().Add(connackTimeout)) // fails only on a closed connection, as reading will
-	got, err := s.rd.next()
-	if err != nil {
-		if s.ending.Load() {
+	present, refused, f := s.rd.Connack(s.ws, s.nc, connackTimeout)
+	if f != nil {
+		if s.ending.Load() && !refused && f.Kind != failure.NoConnack {
 			return nil
 		}
-		f := transport.ReadFailure(failure.StageConnect, err, s.ws, s.nc)
-		f.Stage = failure.StageConnect // the packet reader does not know
-		s.late = f.Kind == failure.NoAnswer
+		s.refused, s.late = refused, f.Kind == failure.NoAnswer
 		return f
 	}
-	ack, err := expect[*packets.ConnackPacket](got)
-	if err != nil {
-		return failure.New(failure.NoConnack, failure.StageConnect, err, "")
-	}
-	if ack.ReturnCode != 0 {
-		s.refused = true
-		return connackFailure(ack.ReturnCode)
-	}
 	lease.Connected()
-	s.establish(ack.SessionPresent && !s.clean, reset)
+	s.establish(present && !s.clean, reset)
 	return nil
-}
-
-func connackFailure(code byte) *failure.Failure {
-	f := failure.New(failure.Connack(code), failure.StageConnect, nil, "")
-	if f.Kind == failure.ConnackUnknown {
-		f.Detail = fmt.Sprintf("code %d", code)
-	}
-	return f
-}
-
-func connectPacket(login credentials.Login, keepalive time.Duration, clean bool) *packets.ConnectPacket {
-	p := packets.NewControlPacket(packets.Connect).(*packets.ConnectPacket)
-	p.ProtocolName, p.ProtocolVersion = "MQTT", 4
-	p.ClientIdentifier = login.ClientID
-	p.UsernameFlag, p.Username = login.Username != "", login.Username
-	p.PasswordFlag, p.Password = login.Password != "", []byte(login.Password)
-	p.Keepalive = uint16(keepalive / time.Second)
-	p.CleanSession = clean
-	return p
 }
 
 // establish takes up relaying after CONNACK. A connection that was made to discard the cloud's session ends at once.
@@ -168,7 +138,7 @@ func (s *session) establish(present, reset bool) {
 			w.flow.out.Inherit()
 		}
 		for _, id := range w.flow.out.Released() {
-			s.out = appendAck(s.out, packets.Pubrel, id)
+			s.out = wire.AppendAck(s.out, packets.Pubrel, id)
 		}
 	}
 	w.flow.known = true
@@ -226,7 +196,7 @@ func (s *session) onlineLocked() {
 // serve reads until the session ends. It returns nil if the worker ended it.
 func (s *session) serve() *failure.Failure {
 	for {
-		p, err := s.rd.next()
+		p, err := s.rd.Next()
 		if s.ending.Load() {
 			return nil
 		}
@@ -256,7 +226,7 @@ func (s *session) handle(p packets.ControlPacket) *failure.Failure {
 			return nil
 		}
 		return s.inbound(p)
-	case *oversizePacket:
+	case *wire.Oversize:
 		s.oversize(p)
 	case *packets.PubackPacket:
 		w.flow.mu.Lock()
@@ -270,7 +240,7 @@ func (s *session) handle(p packets.ControlPacket) *failure.Failure {
 		w.flow.mu.Lock()
 		seq, ok := w.flow.out.Receive(p.MessageID)
 		s.trial.acknowledged(seq, ok, packets.Pubrec)
-		s.out = appendAck(s.out, packets.Pubrel, p.MessageID)
+		s.out = wire.AppendAck(s.out, packets.Pubrel, p.MessageID)
 		w.flow.mu.Unlock()
 		s.flush()
 	case *packets.PubcompPacket:
@@ -290,7 +260,7 @@ func (s *session) handle(p packets.ControlPacket) *failure.Failure {
 	case *packets.PingrespPacket: // mostly, that something came is all that counts
 		s.begin()
 	default:
-		return protocolError(nil, "a packet that only clients send (%T)", p)
+		return wire.ProtocolError(nil, "a packet that only clients send (%T)", p)
 	}
 	return nil
 }
@@ -321,7 +291,7 @@ func (s *session) settle() {
 // inbound takes a message from the cloud.
 func (s *session) inbound(p *packets.PublishPacket) *failure.Failure {
 	if p.Qos > 2 || p.Qos > 0 && p.MessageID == 0 || !mqtt.Receivable(p.TopicName) {
-		return protocolError(nil, "a malformed PUBLISH")
+		return wire.ProtocolError(nil, "a malformed PUBLISH")
 	}
 	w := s.w
 	m := mqtt.Message{Topic: w.cfg.Topics.Down(p.TopicName), Payload: p.Payload, QoS: p.Qos, Retain: p.Retain}
@@ -358,7 +328,7 @@ func (s *session) acknowledgeLocked() (due bool) {
 		if qos == 2 {
 			kind = packets.Pubrec
 		}
-		s.out = appendAck(s.out, kind, id)
+		s.out = wire.AppendAck(s.out, kind, id)
 		due = true
 	}
 }
@@ -374,8 +344,14 @@ func (s *session) Ready() bool {
 	if s.closed || s.yielding.Load() && s.yieldLeft <= 0 || !s.trial.open() {
 		return false
 	}
-	return w.flow.out.InFlight() < min(w.cfg.Limits.MaxInFlight+spareIDs, maxIDs) &&
-		w.flow.pacer.ready(time.Now(), s.reader.Pump)
+	if w.flow.out.InFlight() >= min(w.cfg.Limits.MaxInFlight+spareIDs, maxIDs) {
+		return false
+	}
+	if !w.flow.pacer.ready(time.Now()) {
+		w.flow.pacer.wait(s.reader.Pump)
+		return false
+	}
+	return true
 }
 
 // Deliver sends a message to the cloud, within what the cloud's profile allows. It is for the up lane.
@@ -406,10 +382,10 @@ func (s *session) Deliver(d lane.Delivery) {
 	if qos > 0 {
 		id, _, _ = w.flow.out.Assign(d.Seq, qos) // Ready saw to it that there is one
 		if w.flow.out.Doubtful(id) {
-			s.out = appendAck(s.out, packets.Pubrel, id)
+			s.out = wire.AppendAck(s.out, packets.Pubrel, id)
 		}
 	}
-	s.out = appendPublish(s.out, m.Topic, m.Payload, qos, retain, d.Dup && qos > 0, id)
+	s.out = wire.AppendPublish(s.out, m.Topic, m.Payload, qos, retain, d.Dup && qos > 0, id)
 	w.flow.mu.Unlock()
 	if qos == 0 && m.QoS > 0 {
 		s.reader.Done(d.Seq)

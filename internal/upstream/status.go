@@ -91,6 +91,16 @@ func (w *Worker) summaryLocked() Summary {
 	return s
 }
 
+// Connected says whether the worker is in that state with a session at the cloud.
+func (s State) Connected() bool { return s == Subscribing || s == Online || s == Draining }
+
+// State is what Status has as the state.
+func (w *Worker) State() State {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.state
+}
+
 // Status returns the state as it is now.
 func (w *Worker) Status() Status {
 	w.mu.Lock()

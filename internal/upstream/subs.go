@@ -12,6 +12,7 @@ import (
 	"bridged/internal/credentials"
 	"bridged/internal/failure"
 	"bridged/internal/mqtt"
+	"bridged/internal/wire"
 )
 
 // answerWithin is how long a device's SUBSCRIBE waits for the cloud's verdict before it is granted locally.
@@ -266,7 +267,7 @@ func (t *subscriptions) send(w *Worker, s *session, p packets.ControlPacket, idF
 	*idField = id
 	s.exchanges[id] = e
 	e.then.left++
-	s.out = appendPacket(s.out, p)
+	s.out = wire.AppendPacket(s.out, p)
 }
 
 // Unsubscribe takes the device's filters back. tell is called exactly once, when the cloud has confirmed or is away,

@@ -30,7 +30,7 @@ func (w *Worker) Retire(ctx context.Context) {
 
 // Dismiss is Stop for a device that goes while others stay.
 func (w *Worker) Dismiss(ctx context.Context) {
-	w.stop(ctx, "the device was removed from the configuration")
+	w.stop(ctx, "the device was removed")
 	w.unpark()
 }
 

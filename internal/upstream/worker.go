@@ -52,6 +52,9 @@ type Config struct {
 	// session. It is called without locks, on the worker's goroutine, before messages flow, and must not block. It may be
 	// nil.
 	Verdict func(*failure.Failure)
+	// Waiting says whether a login waits for that, so that Connected, which may be about another login, does not end what
+	// Await began. It is called with locks held, and must not block. It may be nil.
+	Waiting func() bool
 	// Failed is told of everything that ends an attempt or a session. It is called with locks held, and must not block or
 	// call back. It may be nil.
 	Failed func(*failure.Failure)
@@ -213,7 +216,7 @@ func (w *Worker) Offer(m mqtt.Message, from lane.Source, t mqtt.Token) bool {
 	switch {
 	case !w.running.Load():
 		w.kick()
-	case w.resting.Load():
+	case w.resting.Load() && w.resting.Swap(false): // once is enough
 		w.hurry((*governor.Retry).Nudge)
 	}
 	return true
@@ -223,7 +226,6 @@ func (w *Worker) Offer(m mqtt.Message, from lane.Source, t mqtt.Token) bool {
 func (w *Worker) hurry(tell func(*governor.Retry, time.Time) bool) {
 	w = w.lock()
 	defer w.mu.Unlock()
-	w.resting.Store(false) // once is enough
 	if tell(w.retry, time.Now()) {
 		w.interruptLocked()
 	}
@@ -233,7 +235,7 @@ func (w *Worker) hurry(tell func(*governor.Retry, time.Time) bool) {
 func (w *Worker) Connected(c mqtt.Connect) {
 	w = w.lock()
 	w.present, w.known, w.connect, w.willSpent, w.leftWall = true, true, c, false, time.Time{}
-	w.awaited = false
+	w.awaited = w.awaited && w.cfg.Waiting != nil && w.cfg.Waiting()
 	w.leaving.Store(false)
 	s := w.live
 	if c.Reset || w.cleanLocked() && !(s != nil && s.clean) {

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+
 	"bridged/internal/cloudsim"
 	"bridged/internal/credentials"
 	"bridged/internal/failure"
@@ -277,6 +279,58 @@ func TestConnectRate(t *testing.T) {
 	}
 	if v := c.Violations(); len(v) != 0 {
 		t.Errorf("violations %v", v)
+	}
+}
+
+// Whether another message may leave is asked for each of them.
+func TestReadyDoesNotAllocate(t *testing.T) {
+	c := generic(t)
+	r := start(t, base(c.WSURL()))
+	r.w.Connected(mqtt.Connect{Clean: true})
+	r.inState(Online)
+	r.w.mu.Lock()
+	s := r.w.live
+	r.w.mu.Unlock()
+	if n := testing.AllocsPerRun(1000, func() { s.Ready() }); n > 0 {
+		t.Errorf("%.0f allocations", n)
+	}
+}
+
+// Two gateways with the same device use up its connect limit between them, so that most of their connects are refused.
+// It is found out all the same that there are two.
+func TestKickWarAtALimit(t *testing.T) {
+	const per = 50 * time.Millisecond
+	rule := cloudsim.RulesFor(cloudsim.Generic)
+	rule.Connects = cloudsim.Rate{Count: 1, Per: per}
+	c := simulate(t, cloudsim.Options{Kind: cloudsim.Generic, NoWSS: true, Rules: &rule})
+	var both []*rig
+	for range 2 {
+		cfg := base(c.WSURL()) // with a governor of its own
+		cfg.Limits.Connects, cfg.Key = credentials.Rate{Count: 1, Per: per}, "generic/dev"
+		retry := governor.RetryConfig{Policies: policies(governor.Policy{First: time.Millisecond, Max: time.Millisecond})}
+		retry.Policies[governor.ClassThrottled] = governor.Policy{Floor: per, First: per, Max: per}
+		cfg.Retry = governor.NewRetries(retry)()
+		both = append(both, start(t, cfg))
+	}
+	for _, r := range both {
+		r.w.Connected(mqtt.Connect{Clean: true})
+	}
+	refused := func() (n int) {
+		for _, r := range both {
+			n += r.logs.FilterField(zap.String("kind", string(failure.ConnackUnavailable))).Len()
+		}
+		return n
+	}
+	until(t, "the war is named", func() bool {
+		for _, r := range both {
+			if r.logs.FilterField(zap.String("kind", string(failure.KickWar))).Len() > 0 {
+				return true
+			}
+		}
+		return false
+	})
+	if refused() == 0 {
+		t.Error("no connect was refused")
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -167,6 +168,15 @@ func (c *cloud) vex(ctx context.Context) {
 			return slices.ContainsFunc(c.names[steady:], c.Online)
 		})
 	}
+}
+
+// leastConnected is how often the one of these that connected least has connected.
+func (c *cloud) leastConnected() int {
+	least := math.MaxInt
+	for _, name := range c.names[steady:] {
+		least = min(least, len(c.Connections(name)))
+	}
+	return least
 }
 
 // yaml is the cloud, and its devices.

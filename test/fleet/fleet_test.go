@@ -63,6 +63,10 @@ func TestFleetAfterOutage(t *testing.T) {
 	for _, c := range clouds {
 		vexing.Go(func() { c.vex(vexed) })
 	}
+	for _, c := range clouds {
+		until(t, time.Minute, "all that are vexed have come back three times", func() bool { return c.leastConnected() >= 4 },
+			func() string { return fmt.Sprintf("%d; %v", c.leastConnected(), c.Violations()) })
+	}
 	for round := range 2 {
 		outage := time.Now()
 		for _, c := range clouds {

@@ -30,7 +30,7 @@ type cloud struct {
 	mu   sync.Mutex // protects the following fields
 	got  map[string]*order
 	sent map[string]int
-	held [][2]time.Time // when CONNACKs were held back
+	held [][2]time.Time // from when to when it held something back
 }
 
 const (
@@ -173,7 +173,7 @@ func (c *cloud) publish(ctx context.Context, dice dice) error {
 	return nil
 }
 
-// hold notes that CONNACKs are held back.
+// hold notes that the cloud holds back CONNACKs, or does not read.
 func (c *cloud) hold(on bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -184,12 +184,16 @@ func (c *cloud) hold(on bool) {
 	}
 }
 
-// blameless says whether a violation may be the cloud's own doing: it counts a login that it holds back when it goes
-// on, even if that was given up long ago.
+// blameless says whether a violation may be the cloud's own doing. A login that it holds back it counts when it goes
+// on, even if that was given up long ago. And what was sent at a decent rate while it did not read, it reads all at
+// once.
 func (c *cloud) blameless(v cloudsim.Violation) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return v.Rule == cloudsim.RuleConnectRate && slices.ContainsFunc(c.held, func(h [2]time.Time) bool {
-		return v.Time.After(h[0]) && v.Time.Before(h[1].Add(aliyunPer))
+	after, timed := map[cloudsim.Rule]time.Duration{
+		cloudsim.RuleConnectRate: aliyunPer, cloudsim.RuleUplinkRate: time.Second,
+	}[v.Rule]
+	return timed && slices.ContainsFunc(c.held, func(h [2]time.Time) bool {
+		return v.Time.After(h[0]) && v.Time.Before(h[1].Add(after))
 	})
 }

@@ -34,7 +34,7 @@ type soak struct {
 }
 
 func TestSoak(t *testing.T) {
-	const each = 5
+	const each = 10
 	s := &soak{t: t, seed: *seed, devices: map[string]*device{}, count: map[string]int{}}
 	if s.seed == 0 {
 		s.seed = rand.Uint64()

@@ -1,11 +1,10 @@
-package upstream
+package wire
 
 import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"sync/atomic"
 
@@ -13,8 +12,8 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// appendPublish appends an encoded PUBLISH (MQTT 3.1.1, 3.3). id is not used for QoS 0.
-func appendPublish(b []byte, topic string, payload []byte, qos byte, retain, dup bool, id uint16) []byte {
+// AppendPublish appends an encoded PUBLISH (MQTT 3.1.1, 3.3). id is not used for QoS 0.
+func AppendPublish(b []byte, topic string, payload []byte, qos byte, retain, dup bool, id uint16) []byte {
 	n := 2 + len(topic) + len(payload)
 	if qos > 0 {
 		n += 2
@@ -45,8 +44,8 @@ func appendLength(b []byte, n int) []byte {
 	return append(b, byte(n))
 }
 
-// appendAck appends a PUBACK, PUBREC, PUBREL or PUBCOMP.
-func appendAck(b []byte, kind byte, id uint16) []byte {
+// AppendAck appends a PUBACK, PUBREC, PUBREL or PUBCOMP.
+func AppendAck(b []byte, kind byte, id uint16) []byte {
 	head := kind << 4
 	if kind == packets.Pubrel {
 		head |= 0x02 // MQTT 3.1.1, 3.6.1
@@ -54,27 +53,28 @@ func appendAck(b []byte, kind byte, id uint16) []byte {
 	return append(b, head, 2, byte(id>>8), byte(id))
 }
 
-// appendPacket appends any other packet by way of paho's encoder.
-func appendPacket(b []byte, p packets.ControlPacket) []byte {
+// AppendPacket appends any other packet by way of paho's encoder.
+func AppendPacket(b []byte, p packets.ControlPacket) []byte {
 	var buf bytes.Buffer
 	_ = p.Write(&buf) // a buffer takes everything
 	return append(b, buf.Bytes()...)
 }
 
-// packetReader reads MQTT packets from a WebSocket connection. Packets may span frames and frames hold several packets
+// Reader reads MQTT packets from a WebSocket connection. Packets may span frames and frames hold several packets
 // (MQTT 3.1.1, 6.0.0-4).
-type packetReader struct {
+type Reader struct {
 	br  *bufio.Reader
 	max *atomic.Int64 // bytes of the largest packet
 }
 
-func newPacketReader(ws *websocket.Conn, limit *atomic.Int64) *packetReader {
+// NewReader reads from ws. limit is how many bytes the largest packet may have; it may change meanwhile.
+func NewReader(ws *websocket.Conn, limit *atomic.Int64) *Reader {
 	// Small: gorilla has a buffer below, and a large read passes this one by.
-	return &packetReader{br: bufio.NewReaderSize(&frames{ws: ws}, 512), max: limit}
+	return &Reader{br: bufio.NewReaderSize(&frames{ws: ws}, 512), max: limit}
 }
 
-// next returns the next packet. It fails with a *failure.Failure if what it reads is not MQTT.
-func (r *packetReader) next() (packets.ControlPacket, error) {
+// Next returns the next packet. It fails with a *failure.Failure if what it reads is not MQTT.
+func (r *Reader) Next() (packets.ControlPacket, error) {
 	head, err := r.br.ReadByte()
 	if err != nil {
 		return nil, err
@@ -90,36 +90,31 @@ func (r *packetReader) next() (packets.ControlPacket, error) {
 		if fh.MessageType == packets.Publish {
 			return r.skip(fh)
 		}
-		return nil, protocolError(nil, "a packet of type %d with %d bytes", head>>4, n)
+		return nil, ProtocolError(nil, "a packet of type %d with %d bytes", head>>4, n)
 	}
 	p, err := packets.NewControlPacketWithHeader(fh)
 	if err != nil {
-		return nil, protocolError(err, "something that is not MQTT")
+		return nil, ProtocolError(err, "something that is not MQTT")
 	}
 	if least := shortest[head>>4]; n < least { // paho's decoder does not look
-		return nil, protocolError(nil, "a truncated packet of type %d", head>>4)
+		return nil, ProtocolError(nil, "a truncated packet of type %d", head>>4)
 	}
 	body := make([]byte, n)
 	if _, err := io.ReadFull(r.br, body); err != nil {
 		return nil, err
 	}
 	if err := p.Unpack(bytes.NewBuffer(body)); err != nil {
-		return nil, protocolError(err, "a malformed packet of type %d", head>>4)
+		return nil, ProtocolError(err, "a malformed packet of type %d", head>>4)
 	}
 	return p, nil
 }
 
-// oversizePacket is what is read of a PUBLISH that is too large.
-type oversizePacket struct {
-	packets.PublishPacket // without its payload
-	topic                 string
-	qos                   byte
-	id                    uint16
-}
+// Oversize is what is read of a PUBLISH that is too large: all but its payload.
+type Oversize struct{ packets.PublishPacket }
 
 // skip reads past a PUBLISH that is too large.
-func (r *packetReader) skip(fh packets.FixedHeader) (packets.ControlPacket, error) {
-	p := &oversizePacket{PublishPacket: packets.PublishPacket{FixedHeader: fh}, qos: fh.Qos}
+func (r *Reader) skip(fh packets.FixedHeader) (packets.ControlPacket, error) {
+	p := &Oversize{packets.PublishPacket{FixedHeader: fh}}
 	var two [2]byte
 	if _, err := io.ReadFull(r.br, two[:]); err != nil {
 		return nil, err
@@ -128,17 +123,17 @@ func (r *packetReader) skip(fh packets.FixedHeader) (packets.ControlPacket, erro
 	if _, err := io.ReadFull(r.br, topic); err != nil {
 		return nil, err
 	}
-	p.topic = string(topic)
+	p.TopicName = string(topic)
 	rest := fh.RemainingLength - 2 - len(topic)
 	if fh.Qos > 0 {
 		if _, err := io.ReadFull(r.br, two[:]); err != nil {
 			return nil, err
 		}
-		p.id = binary.BigEndian.Uint16(two[:])
+		p.MessageID = binary.BigEndian.Uint16(two[:])
 		rest -= 2
 	}
-	if rest < 0 || fh.Qos > 2 || fh.Qos > 0 && p.id == 0 {
-		return nil, protocolError(nil, "a malformed PUBLISH")
+	if rest < 0 || fh.Qos > 2 || fh.Qos > 0 && p.MessageID == 0 {
+		return nil, ProtocolError(nil, "a malformed PUBLISH")
 	}
 	_, err := io.CopyN(io.Discard, r.br, int64(rest))
 	return p, err
@@ -150,7 +145,7 @@ var shortest = [16]int{
 	packets.Suback: 3, packets.Unsuback: 2,
 }
 
-func (r *packetReader) length() (n int, err error) {
+func (r *Reader) length() (n int, err error) {
 	for shift := 0; shift < 28; shift += 7 {
 		b, err := r.br.ReadByte()
 		if err != nil {
@@ -161,7 +156,7 @@ func (r *packetReader) length() (n int, err error) {
 			return n, nil
 		}
 	}
-	return 0, protocolError(nil, "a packet with a malformed length")
+	return 0, ProtocolError(nil, "a packet with a malformed length")
 }
 
 // frames makes a stream of bytes out of WebSocket messages.
@@ -178,7 +173,7 @@ func (f *frames) Read(p []byte) (int, error) {
 				return 0, err
 			}
 			if kind != websocket.BinaryMessage { // MQTT 3.1.1, 6.0.0-1
-				return 0, protocolError(nil, "a text frame")
+				return 0, ProtocolError(nil, "a text frame")
 			}
 			f.cur = r
 		}
@@ -190,13 +185,4 @@ func (f *frames) Read(p []byte) (int, error) {
 			return n, err
 		}
 	}
-}
-
-// expect asserts the type of a packet.
-func expect[P packets.ControlPacket](p packets.ControlPacket) (P, error) {
-	want, ok := p.(P)
-	if !ok {
-		return want, fmt.Errorf("got %T", p)
-	}
-	return want, nil
 }

@@ -1,4 +1,4 @@
-package upstream
+package wire
 
 import (
 	"bytes"
@@ -7,7 +7,7 @@ import (
 	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
-// What appendPublish and appendAck write, somebody else's decoder reads.
+// What AppendPublish and AppendAck write, somebody else's decoder reads.
 func FuzzAppendPublish(f *testing.F) {
 	f.Add("a/b", []byte("x"), byte(1), true, true, uint16(7))
 	f.Add("", []byte{}, byte(0), false, false, uint16(0))
@@ -17,7 +17,7 @@ func FuzzAppendPublish(f *testing.F) {
 			return
 		}
 		qos %= 3
-		b := appendPublish([]byte("before"), topic, payload, qos, retain, dup, id)
+		b := AppendPublish([]byte("before"), topic, payload, qos, retain, dup, id)
 		got, err := packets.ReadPacket(bytes.NewReader(b[len("before"):]))
 		if err != nil {
 			t.Fatal(err)
@@ -35,7 +35,7 @@ func FuzzAppendPublish(f *testing.F) {
 
 func TestAppendAck(t *testing.T) {
 	for _, kind := range []byte{packets.Puback, packets.Pubrec, packets.Pubrel, packets.Pubcomp} {
-		got, err := packets.ReadPacket(bytes.NewReader(appendAck(nil, kind, 0x1234)))
+		got, err := packets.ReadPacket(bytes.NewReader(AppendAck(nil, kind, 0x1234)))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,0 +1,82 @@
+package bridge
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"bridged/internal/upstream"
+)
+
+// Summary tells how all devices are together.
+type Summary struct {
+	Devices int
+	Online  int   // devices with a session at their cloud
+	Halted  int   // devices that wait for a person
+	Stored  int   // messages on disk
+	Fault   error // of the disk, nil if there is none
+}
+
+// Summary tells how all devices are together. It takes little time, also with many of them.
+func (b *Bridge) Summary() Summary {
+	var s Summary
+	for _, d := range b.all() {
+		s.Devices++
+		switch state := d.worker.State(); {
+		case state.Connected():
+			s.Online++
+		case state == upstream.Halted:
+			s.Halted++
+		}
+	}
+	up, down := b.stored()
+	s.Stored = up + down
+	if f := b.spool.Status().Fault; f != nil {
+		s.Fault = f.Err
+	}
+	return s
+}
+
+// String is one line for people.
+func (s Summary) String() string {
+	line := fmt.Sprintf("%d of %s online", s.Online, count(s.Devices, "device"))
+	if s.Halted > 0 {
+		line += fmt.Sprintf(", %d halted", s.Halted)
+	}
+	line += ", " + count(s.Stored, "message") + " stored"
+	if s.Fault != nil {
+		line += "; the disk: " + strings.Join(strings.Fields(s.Fault.Error()), " ")
+	}
+	return line
+}
+
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}
+
+// StopsWithin is how long Run takes at most, after its context has ended and on a disk that works.
+func (b *Bridge) StopsWithin() time.Duration {
+	return b.config().ShutdownTimeout + flushTimeout + storeTimeout
+}
+
+// storeTimeout is what the disk may take for the rest, which nothing bounds.
+const storeTimeout = time.Minute
+
+// Started is closed when Run has begun to relay.
+func (b *Bridge) Started() <-chan struct{} { return b.started }
+
+// Stuck names what has made no progress for longer than limit and cannot be waiting for anything but the process
+// itself; see package pulse. In a bridge that is well it is nothing, whatever the disk and the network do.
+func (b *Bridge) Stuck(limit time.Duration) (names []string) {
+	now := time.Now()
+	all := append(b.spool.Pulses(), b.keeper.Pulse())
+	for _, p := range append(all, b.broker.Pulses()...) {
+		if p.Stuck(now, limit) {
+			names = append(names, p.Name)
+		}
+	}
+	return names
+}
