@@ -26,7 +26,7 @@ build: ## build bin/bridged
 test: setup lint unit e2e ## everything: install what is missing, lint, unit tests, end-to-end tests
 
 .PHONY: setup
-setup: $(GOLANGCI_LINT) $(NFPM) $(MQTTJS) $(AXE) ## install what the tests need: Debian packages, golangci-lint, nfpm, npm packages
+setup: $(GOLANGCI_LINT) $(NFPM) $(MQTTJS) $(AXE) ## install what the tests need: Debian packages, golangci-lint, nfpm, MQTT.js, axe
 
 .PHONY: packages
 packages:

@@ -49,7 +49,9 @@ func TestPulsesOfTheDisk(t *testing.T) {
 		goBy(time.Minute)
 		r.wantStored(3)
 
+		offerAll(t, l, s, 4, 4) // there is something left to write on the way down
 		_ = r.stop()
+		r.wantStored(4)
 		goBy(time.Hour)
 		r.wantStuck("ended")
 	})

@@ -31,18 +31,21 @@ var start = time.Now()
 
 // Beat says that the goroutine has come round.
 func (p *Pulse) Beat() {
-	p.beat.Store(int64(time.Since(start)))
+	p.beatAgain()
 	p.alive.Store(true)
 }
+
+func (p *Pulse) beatAgain() { p.beat.Store(int64(time.Since(start))) }
 
 // End says that the goroutine ends, as it should.
 func (p *Pulse) End() { p.alive.Store(false) }
 
-// Outside calls f, which waits for something outside the process.
+// Outside calls f, which waits for something outside the process. A goroutine that has not begun, or has ended, has not
+// begun by that.
 func (p *Pulse) Outside(f func() error) error {
 	p.outside.Store(true)
 	defer func() {
-		p.Beat()
+		p.beatAgain()
 		p.outside.Store(false)
 	}()
 	return f()

@@ -43,5 +43,8 @@ func TestPulse(t *testing.T) {
 		stuck(true, "stuck inside again")
 		p.End()
 		stuck(false, "ended")
+		_ = p.Outside(func() error { return nil })
+		<-time.After(time.Hour)
+		stuck(false, "outside after the end")
 	})
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // machine is this system once more, to install in: what is written there goes to memory. Its systemd seems to run; what
-// it is told is written down.
+// it is told is written down. TestSystemd has a real one; here everything that was written can be looked at.
 type machine struct {
 	tb    testing.TB
 	root  string
@@ -106,8 +106,8 @@ func (m *machine) write(path, text string, mode fs.FileMode) {
 	}
 }
 
-// install installs a package and returns what was printed, and what systemctl was called with.
-func (m *machine) install(deb string) (printed string, called []string) {
+// install installs a package and returns what systemctl was called with.
+func (m *machine) install(deb string) (called []string) {
 	m.tb.Helper()
 	data, err := os.ReadFile(deb)
 	if err != nil {
@@ -117,11 +117,11 @@ func (m *machine) install(deb string) (printed string, called []string) {
 	return m.dpkg("--install /tmp/bridged.deb")
 }
 
-func (m *machine) dpkg(action string) (printed string, called []string) {
+func (m *machine) dpkg(action string) (called []string) {
 	m.tb.Helper()
 	m.sh(": >" + calls)
-	printed = m.sh("dpkg --force-unsafe-io " + action)
-	return printed, strings.Split(strings.TrimSpace(m.sh("cat "+calls+"; rm "+calls)), "\n")
+	m.sh("dpkg --force-unsafe-io --no-triggers " + action)
+	return strings.Split(strings.TrimSpace(m.sh("cat "+calls+"; rm "+calls)), "\n")
 }
 
 func (m *machine) wantCall(called []string, call string, want bool) {
@@ -151,7 +151,7 @@ func TestDeb(t *testing.T) {
 	accounts := "cat /etc/passwd /etc/group /etc/shadow /etc/gshadow"
 	before := m.sh(accounts)
 
-	_, called := m.install(older(t, deb))
+	called := m.install(older(t, deb))
 	m.wantCall(called, "daemon-reload", true)
 	m.wantCall(called, "start bridged.service", true) // its condition has it do nothing
 	stat := "stat -c '%n %U %G %a' /etc/bridged /etc/bridged/secrets /var/lib/bridged; ls -A /etc/bridged"
@@ -179,21 +179,12 @@ func TestDeb(t *testing.T) {
 	m.sh("echo backlog >/var/lib/bridged/spool; mkdir -p /run/credentials/bridged.service")
 	m.sh("echo s3cr3t >/run/credentials/bridged.service/d; chgrp bridged /etc/bridged/config.yaml")
 	t.Run("upgrade", func(t *testing.T) {
-		_, called := m.install(deb)
+		called := m.install(deb)
 		m.wantCall(called, "restart bridged.service", true)
 		m.wantConfig(yaml, "root bridged 640")
 		if got := m.sh("cat /var/lib/bridged/spool"); got != "backlog\n" {
 			t.Errorf("the state has become %q", got)
 		}
-	})
-	t.Run("upgrade with a configuration that it refuses", func(t *testing.T) {
-		m.write("/etc/bridged/config.yaml", "cluods: {}\n", 0o640)
-		printed, called := m.install(deb)
-		m.wantCall(called, "restart", false)
-		if !strings.Contains(printed, "the old one goes on running") || !strings.Contains(printed, "cluods") {
-			t.Errorf("printed %q", printed)
-		}
-		m.write("/etc/bridged/config.yaml", yaml, 0o640)
 	})
 	t.Run("upgrade when somebody has disabled it", func(t *testing.T) {
 		m.sh("/usr/bin/systemctl --root=/ disable bridged.service")
@@ -204,7 +195,7 @@ func TestDeb(t *testing.T) {
 		m.sh("/usr/bin/systemctl --root=/ enable bridged.service")
 	})
 	t.Run("remove", func(t *testing.T) {
-		_, called := m.dpkg("--remove bridged")
+		called := m.dpkg("--remove bridged")
 		m.wantCall(called, "stop bridged.service", true)
 		if exists(t, m.root+"/usr/bin/bridged") || exists(t, m.root+"/usr/lib/systemd/system/bridged.service") {
 			t.Error("the program or the unit is left")
