@@ -18,6 +18,8 @@ type Source interface {
 	// Summaries are all devices in the order of the configuration.
 	Summaries() []bridge.DeviceSummary
 	DeviceStatus(name string) (bridge.DeviceStatus, bool)
+	// Stuck names what has made no progress for longer than limit.
+	Stuck(limit time.Duration) []string
 }
 
 // Options are what an Admin needs.

@@ -14,16 +14,7 @@ import (
 // States are all that a device can be in, in the order in which a session goes through them.
 var States = []upstream.State{
 	upstream.Idle, upstream.Waiting, upstream.Signing, upstream.Dialing, upstream.Connecting, upstream.Subscribing,
-	upstream.Online, upstream.Draining, upstream.Halted,
-}
-
-// offline returns what keeps a device from having a session, nil if it has one, or wants none and nothing is wrong.
-func offline(s *upstream.Summary) *failure.Failure {
-	switch s.State {
-	case upstream.Online, upstream.Draining, upstream.Subscribing, upstream.Idle:
-		return nil
-	}
-	return s.Last
+	upstream.Online, upstream.Draining,
 }
 
 func summary(d *bridge.DeviceSummary, r rates) DeviceSummary {
@@ -33,7 +24,7 @@ func summary(d *bridge.DeviceSummary, r rates) DeviceSummary {
 		OfflineSince: stamp(d.Session.Offline),
 		Up:           flow(&d.Up, r[lane.Up]), Down: flow(&d.Down, r[lane.Down]),
 	}
-	if f := offline(&d.Session); f != nil {
+	if f := d.Session.Failing(); f != nil {
 		info := f.Info()
 		s.Failure = &FailureSummary{
 			Kind: string(f.Kind), Class: string(info.Class), Alarm: info.Alarm, Reason: f.Reason(), Remedy: info.Remedy,

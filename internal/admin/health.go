@@ -3,21 +3,27 @@ package admin
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"bridged/internal/bridge"
 )
 
-// stuckAfter is for how long no look at all devices may succeed. Each one takes every lock that there is.
+// stuckAfter is for how long nothing may move. With the unit's WatchdogSec it is what the watchdog looks for as well.
 const stuckAfter = 30 * time.Second
 
-// healthz says whether the process works: whether what looks at all devices comes through.
+// healthz says whether the process works: whether what looks at all devices comes through, which takes every lock that
+// there is, and whether all that has to come round does.
 func (a *Admin) healthz(w http.ResponseWriter, r *http.Request) {
-	silent := time.Since(a.started) - time.Duration(a.beat.Load())
-	if silent > stuckAfter {
+	what := ""
+	if silent := time.Since(a.started) - time.Duration(a.beat.Load()); silent > stuckAfter {
+		what = fmt.Sprintf("nothing has moved for %s", silent.Round(time.Second))
+	} else if names := a.opts.Source.Stuck(stuckAfter); len(names) > 0 {
+		what = fmt.Sprintf("no progress for %s by %s", stuckAfter, strings.Join(names, ", "))
+	}
+	if what != "" {
 		refuse(w, r, Fault{
-			Status: http.StatusServiceUnavailable,
-			Detail: fmt.Sprintf("bridged is stuck: nothing has moved for %s", silent.Round(time.Second)),
+			Status: http.StatusServiceUnavailable, Detail: "bridged is stuck: " + what,
 			Remedy: "restart it, and report this with its log",
 		})
 		return

@@ -53,3 +53,17 @@ func TestHealthOfAStuckProcess(t *testing.T) {
 	a.beat.Store(int64(time.Since(a.started) - stuckAfter - time.Second))
 	get(t, a.Handler(), "/healthz", 503, nil)
 }
+
+// What the watchdog looks at, which may hang without keeping anybody from looking at the devices, counts as well.
+func TestHealthOfAStuckPart(t *testing.T) {
+	f := fleet(1)
+	h := newAdmin(f).Handler()
+	get(t, h, "/healthz", 200, nil)
+	f.stuck = []string{"the spool's writer", "the keeper"}
+	var got Fault
+	get(t, h, "/healthz", 503, &got)
+	want := "bridged is stuck: no progress for 30s by the spool's writer, the keeper"
+	if got.Detail != want || got.Remedy == "" {
+		t.Errorf("%q, %q", got.Detail, got.Remedy)
+	}
+}

@@ -43,6 +43,16 @@ type fake struct {
 	mu       sync.Mutex // protects the following fields
 	devices  []bridge.DeviceSummary
 	overview bridge.Overview
+	stuck    []string
+}
+
+func (f *fake) Stuck(limit time.Duration) []string {
+	if limit != stuckAfter {
+		return []string{"a limit of " + limit.String()}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.stuck
 }
 
 func (f *fake) Overview() bridge.Overview {

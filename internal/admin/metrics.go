@@ -238,7 +238,7 @@ func (c *census) add(d *bridge.DeviceSummary) {
 	if d.Local.Connected {
 		c.connected++
 	}
-	if f := offline(&d.Session); f != nil {
+	if f := d.Session.Failing(); f != nil {
 		c.failing[f.Kind]++
 	}
 	for dir, q := range [2]*lane.Counters{&d.Up, &d.Down} {

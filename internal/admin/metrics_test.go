@@ -61,7 +61,7 @@ func TestMetrics(t *testing.T) {
 	}
 	has(`bridged_build_info{goversion="go`, "bridged_ready 1", "go_goroutines ", "process_open_fds ",
 		`bridged_devices{cloud="lab",state="online"} 2`, `bridged_devices{cloud="lab",state="waiting"} 1`,
-		`bridged_devices{cloud="lab",state="halted"} 0`, `bridged_devices_connected{cloud="lab"} 1`,
+		`bridged_devices{cloud="lab",state="draining"} 0`, `bridged_devices_connected{cloud="lab"} 1`,
 		`bridged_devices_failing{class="rejected",cloud="lab",kind="connack_4"} 1`,
 		`bridged_cloud_failures_total{class="rejected",cloud="lab",kind="connack_4"} 7`,
 		`bridged_messages_accepted_total{cloud="lab",direction="up"} 5`,

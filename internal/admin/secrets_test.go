@@ -1,6 +1,8 @@
 package admin
 
 import (
+	"bytes"
+	"compress/gzip"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
@@ -72,11 +74,12 @@ devices:
 		if err != nil {
 			t.Fatal(err)
 		}
-		body, err := io.ReadAll(io.LimitReader(resp.Body, 20000))
+		body, err := io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
 		if err != nil {
 			t.Fatal(err)
 		}
+		body = unpack(t, body)
 		all := fmt.Sprint(resp.Header) + string(body)
 		if len(body) == 0 {
 			t.Errorf("%s: nothing", path)
@@ -94,7 +97,9 @@ devices:
 	for _, path := range []string{
 		"/", "/healthz", "/readyz", "/metrics", "/api/v1/status", "/api/v1/devices?limit=10000", "/api/v1/devices/a",
 		"/api/v1/devices/b", "/api/v1/devices/c", "/api/v1/devices/none", "/api/v1/openapi.yaml", "/debug/pprof/",
-		"/debug/pprof/goroutine?debug=1", "/debug/pprof/cmdline", "/api/v1/events?device=none",
+		"/debug/pprof/goroutine?debug=2", "/debug/pprof/heap", "/debug/pprof/allocs?debug=1", "/debug/pprof/cmdline",
+		"/debug/pprof/symbol", "/debug/pprof/profile?seconds=1", "/debug/pprof/trace?seconds=1", "/debug/pprof/none",
+		"/api/v1/devices?sort=none", "/api/v1/nothing", "/none", "/page/none", "/api/v1/events?device=none",
 	} {
 		ask(path, true)
 		ask(path, false)
@@ -110,4 +115,20 @@ devices:
 			}
 		}
 	}
+}
+
+// unpack gives what is in a profile, and everything else as it is.
+func unpack(t *testing.T, body []byte) []byte {
+	t.Helper()
+	if !bytes.HasPrefix(body, []byte("\x1f\x8b")) {
+		return body
+	}
+	z, err := gzip.NewReader(bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body, err = io.ReadAll(z); err != nil {
+		t.Fatal(err)
+	}
+	return body
 }

@@ -4,17 +4,15 @@ import (
 	"fmt"
 	"strings"
 	"time"
-
-	"bridged/internal/upstream"
 )
 
 // Summary tells how all devices are together.
 type Summary struct {
-	Devices int
-	Online  int   // devices with a session at their cloud
-	Halted  int   // devices that wait for a person
-	Stored  int   // messages on disk
-	Fault   error // of the disk, nil if there is none
+	Devices    int
+	Online     int   // devices with a session at their cloud
+	NeedAction int   // devices that are offline until a person mends what is wrong
+	Stored     int   // messages on disk
+	Fault      error // of the disk, nil if there is none
 }
 
 // Summary tells how all devices are together. It takes little time, also with many of them.
@@ -22,11 +20,10 @@ func (b *Bridge) Summary() Summary {
 	var s Summary
 	for _, d := range b.all() {
 		s.Devices++
-		switch state := d.worker.State(); {
-		case state.Connected():
+		if w := d.worker.Summary(); w.State.Connected() {
 			s.Online++
-		case state == upstream.Halted:
-			s.Halted++
+		} else if f := w.Failing(); f != nil && f.Info().Alarm {
+			s.NeedAction++
 		}
 	}
 	up, down := b.stored()
@@ -40,8 +37,10 @@ func (b *Bridge) Summary() Summary {
 // String is one line for people.
 func (s Summary) String() string {
 	line := fmt.Sprintf("%d of %s online", s.Online, count(s.Devices, "device"))
-	if s.Halted > 0 {
-		line += fmt.Sprintf(", %d halted", s.Halted)
+	if s.NeedAction == 1 {
+		line += ", 1 needs action"
+	} else if s.NeedAction > 1 {
+		line += fmt.Sprintf(", %d need action", s.NeedAction)
 	}
 	line += ", " + count(s.Stored, "message") + " stored"
 	if s.Fault != nil {

@@ -2,6 +2,9 @@ package bridge
 
 import (
 	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"sync"
 	"testing"
@@ -20,13 +23,38 @@ func TestSummaryLine(t *testing.T) {
 	}{
 		{Summary{}, "0 of 0 devices online, 0 messages stored"},
 		{Summary{Devices: 1, Online: 1, Stored: 1}, "1 of 1 device online, 1 message stored"},
+		{Summary{Devices: 2, Online: 1, NeedAction: 1}, "1 of 2 devices online, 1 needs action, 0 messages stored"},
 		{Summary{Devices: 14, Online: 12, Stored: 3}, "12 of 14 devices online, 3 messages stored"},
-		{Summary{Devices: 14, Online: 10, Halted: 2, Stored: 3, Fault: errors.New("write:\nno space left")},
-			"10 of 14 devices online, 2 halted, 3 messages stored; the disk: write: no space left"},
+		{Summary{Devices: 14, Online: 10, NeedAction: 2, Stored: 3, Fault: errors.New("write:\nno space left")},
+			"10 of 14 devices online, 2 need action, 3 messages stored; the disk: write: no space left"},
 	} {
 		if got := test.s.String(); got != test.want {
 			t.Errorf("%q, want %q", got, test.want)
 		}
+	}
+}
+
+// A device whose failure only a person can mend is counted as such while it keeps the device offline.
+func TestSummaryOfDevices(t *testing.T) {
+	broken := httptest.NewServer(http.NotFoundHandler()) // no WebSocket is there
+	defer broken.Close()
+	r := run(t, fmt.Sprintf(`
+clouds:
+  wrong: {provider: generic, url: "ws://%s", proxy: none}
+  away: {provider: generic, url: "ws://127.0.0.1:1", proxy: none}
+defaults: {upstream: always, login: {username: u, password: p}}
+devices: [{name: a, cloud: wrong}, {name: b, cloud: away}]
+`, broken.Listener.Addr()))
+	until(t, "both to fail", func() bool {
+		for _, name := range []string{"a", "b"} {
+			if st, _ := r.bridge.DeviceStatus(name); st.Session.Latest == nil {
+				return false
+			}
+		}
+		return true
+	})
+	if s := r.bridge.Summary(); s.NeedAction != 1 || s.Online != 0 || s.Devices != 2 {
+		t.Errorf("%+v", s)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
@@ -18,8 +19,8 @@ func newDemo(o *options, tune func(*demo.Options)) *cobra.Command {
 		Short: "Show the bridge at work, with simulated clouds and devices",
 		Long: `demo runs everything in one process, without a cloud account: simulated clouds on loopback over secure and
 plain WebSocket, the bridge with a real configuration, and three virtual devices that send telemetry and obey commands.
-It tells what happens, one line an event, and how to join in with mosquitto_pub and mosquitto_sub. Now and then a cloud
-cannot be reached: what devices send meanwhile waits.
+It tells what happens, one line an event, where the status page is, and how to join in with mosquitto_pub and
+mosquitto_sub. Now and then a cloud cannot be reached: what devices send meanwhile waits.
 
 In the end it accounts for every message and exits with 1 if one was lost, repeated without cause or out of order, or if
 the bridge broke a rule of a cloud.`,
@@ -41,6 +42,8 @@ the bridge broke a rule of a cloud.`,
 					return err
 				}
 			}
+			info, _ := debug.ReadBuildInfo() // nil if built without modules
+			d.Version = readBuild(info).Version
 			d.Out = cmd.OutOrStdout()
 			d.Style = styleOf(d.Out, o.lookupEnv)
 			if tune != nil {

@@ -100,8 +100,11 @@ func preview(w io.Writer, p *enroll.Plan) {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "DEVICE\tCLOUD\tPRODUCT\tFILE\tSECRETS")
 	for _, d := range p.Devices {
-		product := d.ProductKey + d.ProductID
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", d.Name, orDash(d.Cloud), orDash(product), d.File,
+		cloud, product := d.Cloud, d.ProductKey+d.ProductID
+		if cloud == "" && product != "" {
+			cloud = "by its product" // the configuration's cloud that has it
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", d.Name, orDash(cloud), orDash(product), d.File,
 			orDash(strings.Join(d.Secrets, ", ")))
 	}
 	_ = table.Flush() // a failed write is noticed by output

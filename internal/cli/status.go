@@ -293,8 +293,11 @@ func (c *adminClient) get(ctx context.Context, path string, q url.Values, to any
 	if resp.StatusCode != http.StatusOK {
 		r := &refusal{admin.Fault{Status: resp.StatusCode, Title: resp.Status}}
 		_ = body.Decode(&r.Fault) // something else may be there
-		if resp.StatusCode == http.StatusBadRequest {
+		switch resp.StatusCode {
+		case http.StatusBadRequest:
 			return misused(r, `"bridged status --help" tells what it takes`)
+		case http.StatusUnauthorized: // what is said there is for browsers and programs
+			r.Remedy = "write --token-file FILE; the token is admin.token in the configuration of that bridge"
 		}
 		return failed(r, r.Remedy)
 	}

@@ -95,7 +95,8 @@ func (r *resolver) credential(t *text) (string, *flaw) {
 	case t.value != filepath.Base(t.value) || t.value == "..":
 		return "", &flaw{"the credential " + quote(t.value) + " is a path", "write its name only"}
 	case !ok || dir == "":
-		return "", &flaw{"bridged was started without systemd credentials", load}
+		return "", &flaw{"bridged was started without systemd credentials",
+			load + "; in a shell, while that runs, set CREDENTIALS_DIRECTORY=/run/credentials/bridged.service"}
 	}
 	data, _, err := r.disk.read(filepath.Join(dir, t.value), maxSecretFile)
 	if err != nil {

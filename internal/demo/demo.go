@@ -29,6 +29,8 @@ type Options struct {
 	For time.Duration
 	// Dir is where the configuration is written and kept. Default: a temporary directory that is removed.
 	Dir string
+	// Version is what was built, for the status page.
+	Version string
 	// Calm leaves the outages out.
 	Calm bool
 	// Verbose shows what the bridge logs at level info, too.
@@ -87,6 +89,8 @@ type stage struct {
 	apps    []*app
 	bridge  *bridge.Bridge
 	addr    *net.TCPAddr // where devices connect
+	log     *zap.Logger
+	page    net.Listener // the status page's
 
 	mu     sync.Mutex // protects the following fields
 	faults int
@@ -120,11 +124,18 @@ func Run(ctx context.Context, o Options) (err error) {
 			c.Close()
 		}
 	}()
+	if s.page, err = listenPage(); err != nil {
+		return err
+	}
+	defer func() { _ = s.page.Close() }() // showPage may have done so
 	if err := s.build(); err != nil {
 		return err
 	}
+	endPage := s.showPage()
 	s.introduce()
-	if err := s.play(ctx); err != nil {
+	err = s.play(ctx)
+	endPage()
+	if err != nil {
 		return err
 	}
 	s.summarise()
@@ -185,7 +196,8 @@ func (s *stage) build() error {
 	for _, w := range cfg.Warnings {
 		s.fault("the demo's own configuration: " + w.String())
 	}
-	s.bridge, err = bridge.New(cfg, zap.New(newLogCore(s.acct, s.opts.Verbose)), bridge.Options{Retry: retry})
+	s.log = zap.New(newLogCore(s.acct, s.opts.Verbose))
+	s.bridge, err = bridge.New(cfg, s.log, bridge.Options{Retry: retry})
 	if err != nil {
 		return err
 	}
@@ -279,6 +291,7 @@ func (s *stage) introduce() {
 	s.acct.text("\n→ is a message from a device to its cloud, ← one from the cloud to the device.\n" +
 		"PUBACK says how soon the sender had its acknowledgement: the bridge gives none\n" +
 		"before the far side has the message.\n\n")
+	s.acct.text(fmt.Sprintf("The status page: http://%s/\n", s.page.Addr()))
 	s.acct.text(fmt.Sprintf("The configuration, as you would write it (--dir keeps it):\n  %s\n", absolute(s.file)))
 	client := func(program, id string) string {
 		return fmt.Sprintf("  %s -h %s -p %d -i %s -u %s -P %s -q 1", program, s.addr.IP, s.addr.Port, id,

@@ -3,7 +3,9 @@ package demo
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -55,6 +57,44 @@ func (s *show) result(tb testing.TB) error {
 		tb.Fatalf("the demo does not end:\n%s", s)
 		return nil
 	}
+}
+
+// The status page is there while the demo is, and shows its devices.
+func TestStatusPage(t *testing.T) {
+	s := play(t, Options{Calm: true, Version: "v1.2.3"})
+	url := s.await(t, 1, `^The status page: (http://127\.0\.0\.1:\d+/)$`)[1]
+	if page := fetch(t, url); !strings.Contains(page, "<title>") {
+		t.Errorf("the page is %q", page)
+	}
+	if got := fetch(t, url+"api/v1/devices"); !strings.Contains(got, `"name":"boiler-1"`) {
+		t.Errorf("the devices are %q", got)
+	}
+	if got := fetch(t, url+"api/v1/status"); !strings.Contains(got, `"version":"v1.2.3"`) {
+		t.Errorf("the status is %q", got)
+	}
+	s.end()
+	if err := s.result(t); err != nil {
+		t.Errorf("%v\n%s", err, s)
+	}
+	if resp, err := client.Get(url); err == nil {
+		_ = resp.Body.Close()
+		t.Error("the page is still there")
+	}
+}
+
+var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+
+func fetch(t *testing.T, url string) string {
+	t.Helper()
+	resp, err := client.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err = errors.Join(err, resp.Body.Close()); err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s, %v", url, resp.Status, err)
+	}
+	return string(body)
 }
 
 func TestRunEndsByItself(t *testing.T) {

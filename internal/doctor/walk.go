@@ -144,8 +144,8 @@ func (w *walk) configuration(s *Step) *failure.Failure {
 		return f
 	}
 	s.Summary = fmt.Sprintf("%s, cloud %s (%s)", w.d.cfg.File, c.Name, c.Provider)
-	if n := len(w.d.cfg.Warnings); n > 0 {
-		note(s, false, `%d warnings about the configuration: "bridged check" shows them`, n)
+	if len(w.d.cfg.Warnings) > 0 {
+		note(s, false, `there are warnings about the configuration: "bridged check" shows them`)
 	}
 	return nil
 }

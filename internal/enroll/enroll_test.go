@@ -179,6 +179,34 @@ func TestOwner(t *testing.T) {
 	}
 }
 
+// A directory of secrets that is there already may belong to another user than the one around it, as where bridged is
+// installed from a package. That user has to read them.
+func TestOwnerOfSecrets(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to give a directory to another user")
+	}
+	dir := t.TempDir()
+	secrets := filepath.Join(dir, Secrets)
+	if err := errors.Join(os.Chown(dir, 0, 12346), os.Mkdir(secrets, 0o700), os.Chown(secrets, 12345, 12346)); err != nil {
+		t.Fatal(err)
+	}
+	if err := plan(t).Write(dir, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteSecret(filepath.Join(secrets, "a.login"), []byte("one")); err != nil {
+		t.Fatal(err)
+	}
+	for path, user := range map[string]int{"secrets/a.secret": 12345, "secrets/a.login": 12345, "devices.d/a.yaml": 0} {
+		info, err := os.Stat(filepath.Join(dir, path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if uid, gid := owner(info); uid != user || gid != 12346 {
+			t.Errorf("%s belongs to %d:%d", path, uid, gid)
+		}
+	}
+}
+
 func TestWriteSecret(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x")
 	if err := WriteSecret(path, []byte("one")); err != nil {

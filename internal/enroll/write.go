@@ -53,9 +53,6 @@ func (p *Plan) Write(dir string, force bool) (err error) {
 			return err
 		}
 		staged = append(staged, path)
-		if err := giveTo(path, dir); err != nil {
-			return err
-		}
 	}
 	return place(dir, files, staged, force)
 }
@@ -71,7 +68,7 @@ func makeDirs(dir string) error {
 		case err != nil:
 			return err
 		default:
-			if err := giveTo(path, dir); err != nil {
+			if err := inherit(path, os.Lchown); err != nil {
 				return err
 			}
 		}
@@ -118,6 +115,9 @@ func stage(path string, f File) (temporary string, err error) {
 		err = t.Chmod(mode)
 	}
 	if err == nil {
+		err = inheritFile(t)
+	}
+	if err == nil {
 		err = t.Sync()
 	}
 	return t.Name(), err
@@ -162,17 +162,23 @@ func ignoreMissing(err error) error {
 	return err
 }
 
-// giveTo gives what root has made to the owner of the directory, as who bridged probably runs.
-func giveTo(path, dir string) error {
+// inherit gives what root has made to the owner of the directory that it is in, as who bridged probably runs. give
+// must not follow links, which that owner may have put there.
+func inherit(path string, give func(path string, uid, gid int) error) error {
 	if os.Geteuid() != 0 {
 		return nil
 	}
-	info, err := os.Stat(dir)
+	info, err := os.Stat(filepath.Dir(path))
 	if err != nil {
 		return err
 	}
 	uid, gid := owner(info)
-	return os.Chown(path, uid, gid) // -1 changes nothing
+	return give(path, uid, gid) // -1 changes nothing
+}
+
+// inheritFile does so with a file that is open.
+func inheritFile(f *os.File) error {
+	return inherit(f.Name(), func(_ string, uid, gid int) error { return f.Chown(uid, gid) })
 }
 
 // owner is user and group, -1 if they are not known.
@@ -183,8 +189,8 @@ func owner(info fs.FileInfo) (uid, gid int) {
 	return -1, -1
 }
 
-// WriteSecret writes a new file that only its owner may read, and syncs it. The error is an fs.ErrExist if there is
-// one.
+// WriteSecret writes a new file that only its owner may read, and syncs it. If root writes it that is the owner of the
+// directory. The error is an fs.ErrExist if there is one.
 func WriteSecret(path string, data []byte) (err error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, secretMode)
 	if err != nil {
@@ -195,7 +201,10 @@ func WriteSecret(path string, data []byte) (err error) {
 			err = errors.Join(err, os.Remove(path))
 		}
 	}()
-	if _, err = f.Write(data); err == nil {
+	if err = inheritFile(f); err == nil {
+		_, err = f.Write(data)
+	}
+	if err == nil {
 		err = f.Sync()
 	}
 	return err

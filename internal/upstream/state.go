@@ -15,7 +15,6 @@ const (
 	Subscribing State = "subscribing" // bringing subscriptions in line; messages flow already
 	Online      State = "online"
 	Draining    State = "draining" // the device has left; delivering what it left behind
-	Halted      State = "halted"   // only a person can mend what is wrong
 )
 
 // Change is an entry of a device's time line. A wait after a failure stands for all attempts since that have failed for

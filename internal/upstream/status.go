@@ -91,6 +91,14 @@ func (w *Worker) summaryLocked() Summary {
 	return s
 }
 
+// Failing returns what keeps the device from having a session, nil if it has one, or wants none.
+func (s *Summary) Failing() *failure.Failure {
+	if s.State.Connected() || s.State == Idle {
+		return nil
+	}
+	return s.Last
+}
+
 // Connected says whether the worker is in that state with a session at the cloud.
 func (s State) Connected() bool { return s == Subscribing || s == Online || s == Draining }
 

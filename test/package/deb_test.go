@@ -171,6 +171,7 @@ func TestDeb(t *testing.T) {
 		m.sh(command)
 	}
 
+	t.Run("links", func(t *testing.T) { links(t, m.root+"/usr/share/doc/bridged") })
 	t.Run("guide", func(t *testing.T) { m.guide(t, read(t, top+"/docs/install.md")) })
 
 	const yaml = "clouds: {lab: {provider: generic, url: 'ws://127.0.0.1:1'}}\n" +
@@ -248,6 +249,41 @@ func (m *machine) guide(t *testing.T, text string) {
 			m.sh("bridged sign " + deviceName.FindStringSubmatch(yaml)[1])
 		}
 		m.sh("rm -f /etc/bridged/config.yaml /etc/bridged/secrets/*")
+	}
+	m.imports(t)
+}
+
+// imports checks that the service can read what root has imported and made up.
+func (m *machine) imports(t *testing.T) {
+	m.write("/root/fleet.csv", "ProductKey,DeviceName,DeviceSecret\npk,dev-1,c2VjcmV0\n", 0o600)
+	m.write("/etc/bridged/config.yaml", `
+clouds: {ali: {provider: aliyun, url: "wss://iot.example.com", product_key: pk}}
+defaults: {login: {username: u, password: {file: secrets/all.login}}}
+device_files: [devices.d/*.yaml]
+`, 0o644)
+	m.sh("bridged import /root/fleet.csv --write /etc/bridged")
+	m.sh("bridged generate-login --file /etc/bridged/secrets/all.login")
+	out := m.sh("setpriv --reuid=bridged --regid=bridged --clear-groups bridged check")
+	if !strings.Contains(out, "1 device, ") {
+		t.Error(out)
+	}
+	m.sh("rm -rf /root/fleet.csv /etc/bridged/config.yaml /etc/bridged/devices.d /etc/bridged/secrets/*")
+}
+
+var link = regexp.MustCompile(`\]\(([^)#:]+)[^):]*\)`) // to a file, not to a place on the same page or to another site
+
+// links checks that what the documents refer to is where it was installed, too.
+func links(t *testing.T, dir string) {
+	documents, err := filepath.Glob(dir + "/*.md")
+	if err != nil || len(documents) == 0 {
+		t.Fatal(documents, err)
+	}
+	for _, document := range documents {
+		for _, found := range link.FindAllStringSubmatch(read(t, document), -1) {
+			if !exists(t, filepath.Join(dir, found[1])) {
+				t.Errorf("%s refers to %s", filepath.Base(document), found[1])
+			}
+		}
 	}
 }
 

@@ -27,6 +27,8 @@ type fake struct {
 	overview bridge.Overview
 }
 
+func (f *fake) Stuck(time.Duration) []string { return nil }
+
 func (f *fake) Overview() bridge.Overview {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -53,7 +55,7 @@ func (f *fake) DeviceStatus(name string) (bridge.DeviceStatus, bool) {
 			{At: d.Session.Since, State: d.Session.State, Reason: d.Session.Reason},
 		}
 		st.Session.Subscriptions = []upstream.Subscription{
-			{Filter: d.Name + "/<b>filter</b>", Locals: []string{"<b>local</b>"}, Verdict: upstream.VerdictGranted},
+			{Filter: "a1B2c3D4e5F/" + d.Name + "/<b>f</b>", Locals: []string{"<b>local</b>"}, Verdict: upstream.VerdictGranted},
 		}
 		return st, true
 	}
@@ -265,7 +267,7 @@ func TestNamesAreText(t *testing.T) {
 	p.click(".devices tbody a")
 	p.says("h1", evil)
 	p.says(".device .headline", "the proxy asks for a user name and a password")
-	p.says(".device", evil+"/<b>filter</b>")
+	p.says(".device", evil+"/<b>f</b>")
 	if n := eval[int](p, "document.querySelectorAll('main img, main script, main b').length"); n != 0 {
 		t.Errorf("%d elements are made of names", n)
 	}

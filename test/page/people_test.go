@@ -8,9 +8,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
-	"bridged/internal/bridge"
 	"bridged/internal/failure"
-	"bridged/internal/upstream"
 )
 
 func evaluate(expression string) chromedp.Action[chromedp.Void] {
@@ -67,7 +65,6 @@ func TestKeyboard(t *testing.T) {
 // axe-core finds nothing that keeps people from using the page, whichever view it is.
 func TestAccessible(t *testing.T) {
 	f := troubled(30)
-	f.change(3, func(d *bridge.DeviceSummary) { d.Session.State = upstream.Halted })
 	open1, closed := serve(t, f, ""), serve(t, f, "token")
 	for _, tc := range []struct {
 		name, url, ready string
@@ -131,4 +128,24 @@ func violations(p *tab) []violation {
 			id: v.id, impact: v.impact, help: v.help,
 			nodes: v.nodes.map((n) => n.html.slice(0, 200) + " " + n.failureSummary),
 		})))`)
+}
+
+// On a phone a device's subscriptions are there to be read, not to be scrolled sideways for.
+func TestSubscriptionsOnPhone(t *testing.T) {
+	p := open(t, serve(t, fleet(1), "").url()+"#/devices/dev-0000")
+	p.until("document.querySelector('.subscriptions tbody tr')")
+	p.size(360, 800, true)
+	p.until("matchMedia('(max-width: 46rem)').matches")
+	if wide := eval[int](p, `(() => {
+		const box = document.querySelector(".subscriptions").parentElement;
+		return box.scrollWidth - box.clientWidth;
+	})()`); wide > 0 {
+		t.Errorf("the table is %d pixels too wide", wide)
+	}
+	if lines := eval[float64](p, `(() => {
+		const cell = document.querySelector(".subscriptions tbody th");
+		return cell.getBoundingClientRect().height / parseFloat(getComputedStyle(cell).lineHeight);
+	})()`); lines > 2.5 {
+		t.Errorf("a filter takes %.1f lines", lines)
+	}
 }

@@ -155,8 +155,7 @@ export class Device {
     show(p.why, causes.length > 0);
     const left = d.next_attempt_at ? (Date.parse(d.next_attempt_at) - now) / 1000 : NaN;
     const tried = d.failures_in_a_row > 1 ? ` ${plural(d.failures_in_a_row, "attempt")} have failed in a row.` : "";
-    text(p.next, (d.state === "halted" ? "It is not tried again until that is mended."
-      : Number.isNaN(left) ? "It is tried again now." : left > 1 ? `The next attempt is in ${span(left)}.` : "The next attempt is due.") + tried);
+    text(p.next, (Number.isNaN(left) ? "It is tried again now." : left > 1 ? `The next attempt is in ${span(left)}.` : "The next attempt is due.") + tried);
   }
 
   #ledger(d) {
@@ -195,7 +194,8 @@ export class Device {
 
   #subscriptions(d) {
     const p = this.#part;
-    const make = () => el("tr", {}, el("th", { scope: "row" }), el("td", {}), el("td", {}), el("td", {}));
+    const make = () => el("tr", {}, el("th", { scope: "row" }), el("td", {}), el("td", { "data-title": "Asked for" }),
+      el("td", { "data-title": "Device's own" }));
     show(p.subscriptionsTable, d.subscriptions.length > 0);
     show(p.noSubscriptions, d.subscriptions.length === 0);
     rows(p.subscriptions, d.subscriptions, make, (row, s) => {

@@ -21,8 +21,6 @@ export function groupOf(device) {
       return byId.get("online");
     case "idle":
       return byId.get("idle");
-    case "halted":
-      return byId.get("action");
   }
   return byId.get("connecting");
 }
