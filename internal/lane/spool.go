@@ -2,21 +2,13 @@ package lane
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"bridged/internal/pulse"
 )
-
-// ErrDiskLimit is a spool's fault when its lanes have as many bytes on disk as they may.
-var ErrDiskLimit = errors.New("the limit of the disk queue is reached")
-
-// ErrRead is a spool's fault when it cannot read what is stored.
-var ErrRead = errors.New("stored messages cannot be read")
 
 // SpoolConfig says how lanes share a store.
 type SpoolConfig struct {
@@ -55,23 +47,6 @@ type Spool struct {
 	flushes []flush
 	leaving []departure
 	held    map[string][]byte // all notes, as they will be when everything has been committed
-}
-
-type note struct {
-	value []byte
-	done  []func()
-}
-
-// flush waits until each of the lanes has stored or finished what was before a sequence number.
-type flush struct {
-	lanes map[*Lane]uint64
-	done  chan error
-}
-
-// Fault is why messages cannot be stored.
-type Fault struct {
-	Err   error
-	Since time.Time
 }
 
 // SpoolStatus is how a spool is.
@@ -150,45 +125,6 @@ func (s *Spool) Unclaimed() []Saved {
 	return all
 }
 
-// Notes returns all notes.
-func (s *Spool) Notes() map[string][]byte {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return maps.Clone(s.held)
-}
-
-// MaxNote is how many bytes a note may have.
-const MaxNote = 1 << 20
-
-// ErrNoteSize means that a note is larger than MaxNote.
-var ErrNoteSize = errors.New("too large to be stored")
-
-// Note stores a named value, or deletes it if it is nil, and calls done, which may be nil, once that is on disk. It
-// does not wait. The latest value of a name counts. If it returns an error nothing happens.
-func (s *Spool) Note(name string, value []byte, done func()) error {
-	if len(value) > MaxNote {
-		return fmt.Errorf("%s: %d bytes are %w", name, len(value), ErrNoteSize)
-	}
-	s.mu.Lock()
-	n := s.notes[name]
-	if n == nil {
-		n = new(note)
-		s.notes[name] = n
-	}
-	n.value = value
-	if value == nil {
-		delete(s.held, name)
-	} else {
-		s.held[name] = value
-	}
-	if done != nil {
-		n.done = append(n.done, done)
-	}
-	s.mu.Unlock()
-	wake(s.toWrite)
-	return nil
-}
-
 // Status tells how the spool is.
 func (s *Spool) Status() SpoolStatus {
 	return SpoolStatus{
@@ -199,9 +135,6 @@ func (s *Spool) Status() SpoolStatus {
 
 // SetLimit changes SpoolConfig.Limit.
 func (s *Spool) SetLimit(limit int64) { s.disk.SetLimit(limit) }
-
-// works says whether messages can be stored.
-func (s *Spool) works() bool { return s != nil && s.fault.Load() == nil }
 
 // pressed says whether memory is getting short: more than half of it is taken.
 func (s *Spool) pressed() bool {
@@ -425,36 +358,6 @@ func (s *Spool) repaired() {
 	}
 }
 
-// probes says that something has to be written to see whether the store works again.
-func (s *Spool) probes() bool {
-	fault := s.fault.Load()
-	return fault != nil && !errors.Is(fault.Err, ErrDiskLimit) && s.broken.Load() == 0
-}
-
-// flushed tells those who wait for their lanes to be stored how it went. The rest waits for the next commit.
-func (s *Spool) flushed(flushes []flush, err error) {
-	if err == nil && s.limited.Load() {
-		err = ErrDiskLimit
-	}
-	for _, f := range flushes {
-		for l, seq := range f.lanes {
-			if l.savedTo(seq) {
-				delete(f.lanes, l)
-			}
-		}
-		switch {
-		case len(f.lanes) == 0:
-			f.done <- nil
-		case err != nil:
-			f.done <- err
-		default:
-			s.mu.Lock()
-			s.flushes = append(s.flushes, f)
-			s.mu.Unlock()
-		}
-	}
-}
-
 // gather makes a batch of what lanes have.
 func (s *Spool) gather(lanes []*Lane, end bool) (b *Batch, taken []*Lane) {
 	b = new(Batch)
@@ -498,104 +401,6 @@ func (s *Spool) committed(b *Batch, taken []*Lane, notes map[string]*note) {
 		s.failed(ErrDiskLimit)
 	} else {
 		s.worked()
-	}
-}
-
-// worked notes that the store does what it is asked to. Lanes that would take nothing while it failed may take
-// something again, and nothing else would tell them.
-func (s *Spool) worked() {
-	if !s.mended() {
-		return
-	}
-	for _, l := range s.all() {
-		l.wake()
-	}
-}
-
-// mended returns whether the store had failed, and does no more.
-func (s *Spool) mended() bool {
-	s.faults.Lock()
-	defer s.faults.Unlock()
-	fault := s.fault.Load()
-	if fault == nil || s.broken.Load() > 0 ||
-		errors.Is(fault.Err, ErrDiskLimit) && (!s.disk.roomy() || s.disk.Used()+s.refused.Load() > s.disk.limit.Load()) {
-		return false
-	}
-	s.fault.Store(nil)
-	if s.cfg.OnFault != nil {
-		s.cfg.OnFault(nil)
-	}
-	return true
-}
-
-// failed notes that it does not. Lanes that would not deliver before they have stored do so now, and those that would
-// have waited for the disk to make room in memory may drop.
-func (s *Spool) failed(err error) {
-	if s.fail(err) {
-		return
-	}
-	for _, l := range s.all() {
-		l.mu.Lock()
-		always, drops := l.cfg.Always, l.cfg.OnFull != Block
-		l.mu.Unlock()
-		if always {
-			l.pump()
-		}
-		if drops {
-			l.wake()
-		}
-	}
-}
-
-// fail returns whether the store had failed before.
-func (s *Spool) fail(err error) bool {
-	s.faults.Lock()
-	defer s.faults.Unlock()
-	old := s.fault.Load()
-	f := &Fault{Err: err, Since: time.Now()}
-	if old != nil {
-		f.Since = old.Since
-	}
-	s.fault.Store(f)
-	if s.cfg.OnFault != nil && (old == nil || old.Err.Error() != err.Error()) {
-		s.cfg.OnFault(err)
-	}
-	return old != nil
-}
-
-func (l *Lane) pump() {
-	l.mu.Lock()
-	r := l.reader
-	l.mu.Unlock()
-	if r != nil {
-		r.Pump()
-	}
-}
-
-// Flush stores what is not settled in these lanes, in all if there are none, and returns when that is done or has
-// failed. Run must be at work.
-func (s *Spool) Flush(ctx context.Context, lanes ...*Lane) error {
-	f := flush{lanes: make(map[*Lane]uint64), done: make(chan error, 1)}
-	if len(lanes) == 0 {
-		lanes = s.all()
-	}
-	for _, l := range lanes {
-		l.mu.Lock()
-		if l.unsavedLocked() != nil {
-			f.lanes[l] = l.q.end()
-			s.store(l)
-		}
-		l.mu.Unlock()
-	}
-	s.mu.Lock()
-	s.flushes = append(s.flushes, f)
-	s.mu.Unlock()
-	wake(s.toWrite)
-	select {
-	case err := <-f.done:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 

@@ -6,6 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/chromedp"
+
 	"bridged/internal/bridge"
 	"bridged/internal/cloudsim"
 	"bridged/internal/testdevice"
@@ -174,5 +178,10 @@ func TestLogin(t *testing.T) {
 		t.Errorf("the address is %s", address)
 	}
 	p = open(t, s.url())
-	p.says(".fleet .headline", "3 of 3 devices online")
+	p.says(".count", "3 devices")
+	if _, err := chromedp.Call(p.ctx, network.ClearBrowserCookies, cdp.Empty{}); err != nil {
+		t.Fatal(err)
+	}
+	p = open(t, s.url(), "401 (Unauthorized)")
+	p.says("h1", "Token needed")
 }

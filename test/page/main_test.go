@@ -32,9 +32,14 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	goleak.VerifyTestMain(running{m, func() {
+		if err := chromedp.Cancel(browser); err != nil { // waits for it to end
+			fmt.Fprintln(os.Stderr, "chromium does not end:", err)
+		}
 		closeBrowser()
 		release()
-		_ = os.RemoveAll(dir) // a process of the browser may still be writing there
+		if err := os.RemoveAll(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
 	}})
 }
 
