@@ -85,7 +85,7 @@ func (s *simulation) introduceConfig(b *strings.Builder) {
 			fmt.Fprintf(b, "  - name: %s\n    cert_file: %s\n    key_file: %s\n", cc.device, cc.certFile, cc.keyFile)
 		}
 	}
-	b.WriteString("\nThe certificates are new with each start: restart the bridge after this command.\n")
+	b.WriteString("\nThe certificates are new with each start: start or reload the bridge after this command.\n")
 	for _, c := range s.clouds {
 		if c.unchecked() {
 			fmt.Fprintf(b, "\n%s refuses every login: its devices sign with secrets that are not in the configuration.\n"+
