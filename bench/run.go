@@ -200,6 +200,8 @@ func (r *run) idle(ctx context.Context, f *figures, p *process, e env, o *option
 		return err
 	}
 	own, begin, pings := ownCPU(), time.Now(), r.pings.Load()
+	profiled := make(chan error, 1)
+	go func() { profiled <- o.cpuProfile(ctx, e.profile, r.c.name) }()
 	if err := wait(ctx, r.c.idle); err != nil {
 		return err
 	}
@@ -212,7 +214,7 @@ func (r *run) idle(ctx context.Context, f *figures, p *process, e env, o *option
 	f.own = (ownCPU() - own).Seconds() / took.Seconds()
 	f.pingsPerSecond = float64(r.pings.Load()-pings) / took.Seconds()
 	f.atEnd, err = p.resident()
-	err = errors.Join(err, o.heapProfile(ctx, e.profile, r.c.name))
+	err = errors.Join(err, <-profiled, o.heapProfile(ctx, e.profile, r.c.name))
 	f.residentPerDevice = float64(f.atEnd) / float64(r.c.devices)
 	f.grownPerDevice = float64(f.atEnd-f.atFirst) / float64(r.c.devices)
 	return errors.Join(err, r.failed())
