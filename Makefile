@@ -9,6 +9,10 @@ MQTTJS := test/mqttjs/node_modules/.package-lock.json
 AXE := test/page/node_modules/.package-lock.json
 FUZZTIME ?= 30s
 SOAKTIME ?= 10m
+BENCHTIME ?= 5s
+REPEAT ?= 3
+CASES ?=
+BENCHFLAGS ?=
 
 export GO
 export NFPM
@@ -74,6 +78,10 @@ fuzz: ## run every fuzz target for FUZZTIME (default 30s)
 .PHONY: soak
 soak: packages ## bridged under random faults of every kind for SOAKTIME (default 10m)
 	$(GO) test -count 1 -timeout 0 -v -run TestSoak ./test/soak -soak.time $(SOAKTIME)
+
+.PHONY: bench
+bench: ## bridged beside a tunnel and mosquitto: docs/performance.md has the table; CASES, BENCHTIME, REPEAT, BENCHFLAGS
+	$(GO) run ./bench -time $(BENCHTIME) -repeat $(REPEAT) -cases '$(CASES)' $(BENCHFLAGS)
 
 .PHONY: bench-durability
 bench-durability: ## the figures in docs/durability.md: storing, starting with a large backlog
