@@ -66,7 +66,7 @@ unit: packages ## unit tests with the race detector, fuzz seeds included
 
 .PHONY: e2e
 e2e: $(MQTTJS) $(AXE) $(NFPM) packages ## end-to-end tests against real peers
-	scripts/gotest -race -p 1 ./test/... # one after the other: they keep every core busy
+	scripts/gotest -race -p 1 -count=1 ./test/... # one after the other, and anew: they test a program that they build
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (default 30s)
