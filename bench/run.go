@@ -61,8 +61,7 @@ type figures struct {
 
 func (r *run) now() time.Duration { return time.Since(r.began) }
 
-// execute runs the case once.
-func execute(ctx context.Context, c *testcase, s subject, e env, o *options) (f figures, err error) {
+func newRun(c *testcase) *run {
 	r := &run{c: c, began: time.Now(), relay: new(histogram), acks: new(histogram), inFlight: 64}
 	if c.devices <= 1000 || c.down {
 		r.inFlight = 2048
@@ -72,6 +71,12 @@ func execute(ctx context.Context, c *testcase, s subject, e env, o *options) (f 
 		up, down := newFlows(uint32(i))
 		r.up, r.down = append(r.up, up), append(r.down, down)
 	}
+	return r
+}
+
+// execute runs the case once.
+func execute(ctx context.Context, c *testcase, s subject, e env, o *options) (f figures, err error) {
+	r := newRun(c)
 	if e.dir, err = os.MkdirTemp(o.dir, "run-"); err != nil {
 		return f, err
 	}

@@ -47,28 +47,34 @@ func tunnel(program string) subject {
 // bridged runs with the defaults, except that it may dial everybody at once, as the tunnel does.
 func bridged(name, program string) subject {
 	return subject{name: name, start: func(e env) (*process, error) {
-		var y strings.Builder
-		fmt.Fprintf(&y, "listen: [{url: 'tcp://%s'}]\nstate_dir: %s\n", e.listen, filepath.Join(e.dir, "state"))
-		y.WriteString("limits: {dials_per_second: 10000, dials_at_once: 10000}\n")
-		if e.profile == "" {
-			y.WriteString("admin: {listen: ''}\n")
-		} else {
-			fmt.Fprintf(&y, "admin: {listen: '%s', pprof: true}\n", e.profile)
-		}
-		fmt.Fprintf(&y, "clouds:\n  cloud: {provider: generic, url: '%s', keepalive: %s", e.url(), e.keepalive)
-		if e.scheme == "wss" {
-			fmt.Fprintf(&y, ", tls: {ca_file: %s}", e.ca)
-		}
-		fmt.Fprintf(&y, "}\ndefaults: {login: {username: %s, password: %s}}\ndevices:\n", user, password)
-		for i := range e.devices {
-			fmt.Fprintf(&y, "  - {name: %s}\n", deviceName(uint32(i)))
-		}
-		conf := filepath.Join(e.dir, "bridged.yaml")
-		if err := os.WriteFile(conf, []byte(y.String()), 0o600); err != nil {
+		conf, err := e.configure()
+		if err != nil {
 			return nil, err
 		}
 		return start(filepath.Join(e.dir, "log"), program, "run", "-c", conf)
 	}}
+}
+
+// configure writes bridged's configuration.
+func (e env) configure() (file string, err error) {
+	var y strings.Builder
+	fmt.Fprintf(&y, "listen: [{url: 'tcp://%s'}]\nstate_dir: %s\n", e.listen, filepath.Join(e.dir, "state"))
+	y.WriteString("limits: {dials_per_second: 10000, dials_at_once: 10000}\n")
+	if e.profile == "" {
+		y.WriteString("admin: {listen: ''}\n")
+	} else {
+		fmt.Fprintf(&y, "admin: {listen: '%s', pprof: true}\n", e.profile)
+	}
+	fmt.Fprintf(&y, "clouds:\n  cloud: {provider: generic, url: '%s', keepalive: %s", e.url(), e.keepalive)
+	if e.scheme == "wss" {
+		fmt.Fprintf(&y, ", tls: {ca_file: %s}", e.ca)
+	}
+	fmt.Fprintf(&y, "}\ndefaults: {login: {username: %s, password: %s}}\ndevices:\n", user, password)
+	for i := range e.devices {
+		fmt.Fprintf(&y, "  - {name: %s}\n", deviceName(uint32(i)))
+	}
+	file = filepath.Join(e.dir, "bridged.yaml")
+	return file, os.WriteFile(file, []byte(y.String()), 0o600)
 }
 
 // bridgeName is mosquitto's at the cloud.

@@ -237,6 +237,7 @@ func (b *Bridge) sweep(ctx context.Context) {
 	t := time.NewTicker(sweepEvery)
 	defer t.Stop()
 	var looked time.Time // at certificates
+	trim := newTrimmer()
 	for {
 		select {
 		case <-ctx.Done():
@@ -252,6 +253,7 @@ func (b *Bridge) sweep(ctx context.Context) {
 				d.tellDrops(b.log, false)
 			}
 			b.guests.tidy(now)
+			trim.look()
 			if b.changing.TryLock() {
 				b.release()
 				b.changing.Unlock()

@@ -20,12 +20,22 @@ type drops struct {
 
 // known takes note of what earlier processes have dropped.
 func (d *drops) known(counters [2]lane.Counters) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	for dir, c := range counters {
-		d.told[dir] = make(map[lane.Reason]toldDrop)
 		for _, reason := range lane.Reasons() {
-			d.told[dir][reason] = toldDrop{count: c.Dropped[reason]}
+			if n := c.Dropped[reason]; n > 0 {
+				d.noteLocked(dir, reason, toldDrop{count: n})
+			}
 		}
 	}
+}
+
+func (d *drops) noteLocked(dir int, reason lane.Reason, t toldDrop) {
+	if d.told[dir] == nil {
+		d.told[dir] = make(map[lane.Reason]toldDrop) // few devices ever need it
+	}
+	d.told[dir][reason] = t
 }
 
 type toldDrop struct {
@@ -49,10 +59,7 @@ func (d *drops) tell(log *zap.Logger, device string, counters [2]lane.Counters, 
 			if n == 0 || expected[reason] || !end && !old.at.IsZero() && now.Sub(old.at) < dropEvery {
 				continue
 			}
-			if d.told[dir] == nil {
-				d.told[dir] = make(map[lane.Reason]toldDrop)
-			}
-			d.told[dir][reason] = toldDrop{count: c.Dropped[reason], at: now}
+			d.noteLocked(dir, reason, toldDrop{count: c.Dropped[reason], at: now})
 			log.Warn("messages dropped", zap.String("device", device), zap.String("direction", directions[dir]),
 				zap.Stringer("reason", reason), zap.Uint64("count", n), zap.String("remedy", remedies[reason]))
 		}

@@ -135,8 +135,8 @@ const (
 	sendReady = 64 << 10
 	// flushWithin is how long a device has to take what waits for it when the bridge stops.
 	flushWithin = 500 * time.Millisecond
-	// readBuffer is how many bytes are read from a connection at once.
-	readBuffer = 2048
+	// readBuffer is mochi's, in bytes: it reads nothing but CONNECT.
+	readBuffer = 512
 	// receiveMaximum is how many unacknowledged messages MQTT 5 devices are told to send at most.
 	receiveMaximum = 1024
 )

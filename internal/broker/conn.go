@@ -17,8 +17,8 @@ func (l *link) Write(p []byte) (int, error) {
 	return l.Conn.Write(p)
 }
 
-// SetDeadline is called by mochi after login and before it reads a packet. The time it asks for is not used, since that
-// overflows for a keepalive above 43690 s. The deadline is one and a half times the keepalive (MQTT 3.1.1, 3.1.2-24), a
+// SetDeadline is called by mochi after login, and before a packet is awaited. The time that mochi asks for is not used,
+// since that overflows for a keepalive above 43690 s. The deadline is one and a half times the keepalive (MQTT 3.1.1, 3.1.2-24), a
 // little later, so that it need not be set for each packet.
 func (l *link) SetDeadline(time.Time) error {
 	now, keepalive := time.Now(), l.req.keepalive
@@ -39,8 +39,11 @@ func (l *link) SetDeadline(time.Time) error {
 	return l.nc.SetReadDeadline(deadline)
 }
 
-// Close has the link end. The connection is closed by finish, which may have something to say before.
+// Close has the link end, unless only mochi's part has. The connection is closed by finish, which may have something to
+// say before.
 func (l *link) Close() error {
-	l.end(stoppedByMochi)
+	if !l.detached {
+		l.end(stoppedByMochi)
+	}
 	return nil
 }

@@ -276,8 +276,8 @@ func TestNothingKeptByMochi(t *testing.T) {
 		c.acked(packets.Suback, 1)
 		c.publish("t", "m", 2, 1, func(pk *packets.Packet) { pk.FixedHeader.Retain = true })
 		c.acked(packets.Pubrec, 1)
-		if n := r.link("dev").client.State.Inflight.Len(); n != 0 {
-			t.Errorf("%d in flight", n)
+		if n := r.b.server.Clients.Len(); n != 0 {
+			t.Errorf("mochi still knows %d clients", n)
 		}
 		c.drop()
 		cl.expect("connected", "disconnected false")

@@ -32,8 +32,8 @@ func linkOf(cl *mochi.Client) *link {
 // inert is a packet that mochi does nothing about.
 var inert = packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}}
 
-// OnPacketRead handles each packet before mochi does. mochi goes on with CONNECT, without what it would do itself, and
-// with PINGREQ. The only error that counts for it is packets.ErrRejectPacket, which ends the connection.
+// OnPacketRead handles CONNECT before mochi does, which goes on with it, without what it would do itself. The only error
+// that counts for it is packets.ErrRejectPacket, which ends the connection.
 func (*hook) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet, error) {
 	l := linkOf(cl)
 	l.ours = true
@@ -71,39 +71,45 @@ func (*hook) OnSessionEstablished(cl *mochi.Client, _ packets.Packet) {
 	l.ours = false
 }
 
-// packet handles one packet and returns what is left of it for mochi.
+// packet handles CONNECT and returns what is left of it for mochi.
 func (l *link) packet(cl *mochi.Client, pk packets.Packet) (packets.Packet, error) {
-	if l.over() { // what is still in the read buffer is not looked at
-		return inert, packets.ErrRejectPacket
-	}
-	if l.device == nil {
+	if l.device == nil && !l.over() {
 		err := l.connect(cl, &pk) // mochi lets nothing else pass first
 		return pk, err
 	}
-	var err error
+	return inert, l.received(&pk)
+}
+
+var pingresp = []byte{packets.Pingresp << 4, 0}
+
+// received handles a packet after CONNECT.
+func (l *link) received(pk *packets.Packet) error {
+	if l.over() { // what is still in the read buffer is not looked at
+		return packets.ErrRejectPacket
+	}
 	switch pk.FixedHeader.Type {
 	case packets.Pingreq:
-		return pk, nil
+		l.send(pingresp)
 	case packets.Publish:
-		err = l.publish(&pk)
+		return l.publish(pk)
 	case packets.Pubrel:
-		err = l.pubrel(pk.PacketID)
+		return l.pubrel(pk.PacketID)
 	case packets.Puback:
 		l.puback(pk.PacketID)
 	case packets.Pubrec:
-		l.pubrec(&pk)
+		l.pubrec(pk)
 	case packets.Pubcomp:
 		l.pubcomp(pk.PacketID)
 	case packets.Subscribe:
-		err = l.subscribe(&pk)
+		return l.subscribe(pk)
 	case packets.Unsubscribe:
-		err = l.unsubscribe(&pk)
+		return l.unsubscribe(pk)
 	case packets.Disconnect:
-		err = l.disconnect(&pk)
+		return l.disconnect(pk)
 	case packets.Connect:
-		err = l.violation(packets.ErrProtocolViolationSecondConnect)
+		return l.violation(packets.ErrProtocolViolationSecondConnect)
 	default: // what only servers send, and AUTH without an authentication method
-		err = l.violation(packets.ErrProtocolViolation)
+		return l.violation(packets.ErrProtocolViolation)
 	}
-	return inert, err
+	return nil
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"runtime"
 	"sync"
 	"time"
 
@@ -18,8 +17,8 @@ import (
 	"bridged/internal/netconn"
 )
 
-// link is one connection, from accept to its end. To mochi it is the net.Conn (conn.go), to the down lane the consumer
-// (deliver.go).
+// link is one connection, from accept to its end. To mochi, which handles CONNECT, it is the net.Conn (conn.go), to the
+// down lane the consumer (deliver.go).
 type link struct {
 	net.Conn // TLS or plain, over nc
 	nc       *netconn.Conn
@@ -28,7 +27,7 @@ type link struct {
 	giveUp   time.Time // CONNECT must have been accepted by then
 
 	// Written by the reading goroutine before the link enters its device, and not afterwards.
-	client *mochi.Client
+	client *mochi.Client // during login
 	req    request
 	device *device // nil until the login was accepted
 	login  *Login  // that was accepted
@@ -40,7 +39,9 @@ type link struct {
 	// Used by the reading goroutine only.
 	deadlineSet time.Time // when the read deadline was set last
 	ours        bool      // code of this package runs, as opposed to mochi's
-	told        bool      // the log says why the login was refused
+	input       input
+	detached    bool // mochi's part is over
+	told        bool // the log says why the login was refused
 
 	out []byte // what Deliver has encoded; belongs to whoever runs the lane's reader
 
@@ -83,9 +84,18 @@ func newLink(b *Broker, c *net.TCPConn, config *tls.Config) (*link, error) {
 	return l, nil
 }
 
-// serve runs the link to its end.
-func (l *link) serve() {
+// open takes the link through its login. then runs it to its end, with what the login ended with: on another goroutine,
+// since this one's stack has grown.
+func (l *link) open(then func(err error)) {
 	err := l.handshake()
+	if err == nil {
+		err = l.logIn()
+	}
+	then(err)
+}
+
+// serve runs the link to its end after the login.
+func (l *link) serve(err error) {
 	if err == nil {
 		err = l.read()
 	}
@@ -101,28 +111,6 @@ func (l *link) handshake() error {
 		return fmt.Errorf("TLS handshake: %w", err)
 	}
 	return nil
-}
-
-// read has mochi read packets until the connection ends.
-//
-// mochi's decoder panics on some malformed packets, for instance a SUBSCRIBE of MQTT 5 that ends before the options of
-// a filter. That is the device's fault and ends its connection. A panic in our own code is not caught.
-func (l *link) read() (err error) {
-	defer func() {
-		p := recover()
-		if p == nil {
-			return
-		}
-		fault, ok := p.(runtime.Error)
-		if !ok || l.ours {
-			panic(p)
-		}
-		err = fmt.Errorf("%w: %w", packets.ErrMalformedPacket, fault)
-		if l.client != nil {
-			l.b.server.Clients.Delete(l.client.ID) // what mochi itself would do
-		}
-	}()
-	return l.b.server.EstablishConnection("lan", l)
 }
 
 // finish says goodbye, closes the connection and leaves the device.

@@ -113,8 +113,12 @@ func (b *Broker) open(c *net.TCPConn, config *tls.Config) bool {
 	b.links[l] = struct{}{}
 	b.mu.Unlock()
 	b.running.Go(func() {
-		l.serve()
-		b.closed(l)
+		l.open(func(err error) {
+			b.running.Go(func() {
+				l.serve(err)
+				b.closed(l)
+			})
+		})
 	})
 	return true
 }

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"strings"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -82,8 +83,26 @@ func (l *link) unsubscribe(pk *packets.Packet) error {
 	return nil
 }
 
-// answer sends a SUBACK or UNSUBACK.
-func (l *link) answer(ack packets.Packet) error { return l.client.WritePacket(ack) }
+// answer sends a SUBACK or UNSUBACK, unless it is too large for the device (MQTT 5, 3.1.2-25).
+func (l *link) answer(ack packets.Packet) error {
+	ack.ProtocolVersion = l.req.version
+	ack.Mods = packets.Mods{
+		MaxSize: uint32(l.req.maxPacket), DisallowProblemInfo: l.req.quiet, AllowResponseInfo: true,
+	}
+	var buf bytes.Buffer
+	encode := ack.SubackEncode
+	if ack.FixedHeader.Type == packets.Unsuback {
+		encode = ack.UnsubackEncode
+	}
+	if err := encode(&buf); err != nil {
+		return err
+	}
+	if l.req.maxPacket > 0 && buf.Len() > l.req.maxPacket {
+		return packets.ErrPacketTooLarge
+	}
+	_, err := l.Write(buf.Bytes())
+	return err
+}
 
 // shared says whether a filter is one of a shared subscription (MQTT 5, 4.8.2). In MQTT 3 it is like any other.
 func shared(filter string) bool { return strings.HasPrefix(filter, "$share/") }

@@ -9,6 +9,7 @@ package netconn
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -38,6 +39,7 @@ type Conn struct {
 	raw     syscall.RawConn
 	attempt func(fd uintptr) bool // writes c.p to the socket, once
 	sent    atomic.Int64          // bytes that the kernel took
+	in      incoming              // belongs to the reader
 
 	mu       sync.Mutex // protects the following fields; held over system calls that do not block, only
 	p        []byte     // argument of attempt
@@ -69,11 +71,65 @@ func New(c *net.TCPConn, opts Options) (*Conn, error) {
 	}
 	conn := &Conn{Conn: c, tcp: c, opts: opts, raw: raw}
 	conn.drained.L = &conn.mu
+	conn.in.attempt = conn.read
 	conn.attempt = func(fd uintptr) bool {
 		conn.n, conn.errno = conn.write(fd, conn.p)
 		return true
 	}
 	return conn, nil
+}
+
+// ReadInto is a Read into a buffer that is asked for only when there is something to read: give takes it back if there
+// is not, or if reading ends with an error. One goroutine may read at a time.
+func (c *Conn) ReadInto(take func() []byte, give func([]byte)) (p []byte, n int, err error) {
+	c.in.take, c.in.give = take, give
+	err = c.raw.Read(c.in.attempt)
+	if err == nil {
+		err = c.in.err
+	}
+	p, c.in.p = c.in.p, nil
+	if err != nil {
+		if p != nil {
+			give(p)
+		}
+		return nil, 0, err
+	}
+	return p, c.in.n, nil
+}
+
+// incoming is what ReadInto works with.
+type incoming struct {
+	attempt func(fd uintptr) bool
+	take    func() []byte
+	give    func([]byte)
+	p       []byte
+	n       int
+	err     error
+}
+
+// read is one system call. It returns false if there is nothing to read.
+func (c *Conn) read(fd uintptr) bool {
+	in := &c.in
+	in.p = in.take()
+	var err error
+	for {
+		if in.n, err = syscall.Read(int(fd), in.p); !errors.Is(err, syscall.EINTR) {
+			break
+		}
+	}
+	switch {
+	case errors.Is(err, syscall.EAGAIN):
+		in.give(in.p)
+		in.p = nil
+		return false
+	case err != nil:
+		in.n, in.err = 0, &net.OpError{Op: "read", Net: "tcp", Addr: c.RemoteAddr(), Err: err}
+	case in.n == 0:
+		in.err = io.EOF
+	default:
+		in.err = nil
+	}
+	return true
 }
 
 // OnDrain sets a function that is called, on a goroutine of its own, each time when nothing is pending any more after

@@ -123,6 +123,20 @@ func (w *Worker) establish(ctx context.Context) (*session, *failure.Failure) {
 		return nil, nil // ctx has ended
 	}
 	defer lease.Done()
+	// On a goroutine of its own: handshakes need a large stack, and this one's lives as long as the session.
+	done := make(chan struct{})
+	var s *session
+	var f *failure.Failure
+	go func() {
+		defer close(done)
+		s, f = w.open(ctx, lease)
+	}()
+	<-done
+	return s, f
+}
+
+// open goes from signing to CONNACK.
+func (w *Worker) open(ctx context.Context, lease *governor.Lease) (*session, *failure.Failure) {
 	w.setState(Signing, "")
 	began, signed := time.Now(), w.cfg.Clock.Now()
 	login, f := w.sign(signed)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"sync/atomic"
+	"unsafe"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
 	"github.com/gorilla/websocket"
@@ -65,6 +66,10 @@ func AppendPacket(b []byte, p packets.ControlPacket) []byte {
 type Reader struct {
 	br  *bufio.Reader
 	max *atomic.Int64 // bytes of the largest packet
+
+	// The packets of each message, to be used again.
+	publish packets.PublishPacket
+	puback  packets.PubackPacket
 }
 
 // NewReader reads from ws. limit is how many bytes the largest packet may have; it may change meanwhile.
@@ -73,7 +78,8 @@ func NewReader(ws *websocket.Conn, limit *atomic.Int64) *Reader {
 	return &Reader{br: bufio.NewReaderSize(&frames{ws: ws}, 512), max: limit}
 }
 
-// Next returns the next packet. It fails with a *failure.Failure if what it reads is not MQTT.
+// Next returns the next packet, which is valid until it is called again; what a PUBLISH holds stays. It fails with a
+// *failure.Failure if what it reads is not MQTT.
 func (r *Reader) Next() (packets.ControlPacket, error) {
 	head, err := r.br.ReadByte()
 	if err != nil {
@@ -92,6 +98,12 @@ func (r *Reader) Next() (packets.ControlPacket, error) {
 		}
 		return nil, ProtocolError(nil, "a packet of type %d with %d bytes", head>>4, n)
 	}
+	switch {
+	case fh.MessageType == packets.Puback && n == 2:
+		return r.ack(fh)
+	case fh.MessageType == packets.Publish:
+		return r.message(fh)
+	}
 	p, err := packets.NewControlPacketWithHeader(fh)
 	if err != nil {
 		return nil, ProtocolError(err, "something that is not MQTT")
@@ -105,6 +117,47 @@ func (r *Reader) Next() (packets.ControlPacket, error) {
 	}
 	if err := p.Unpack(bytes.NewBuffer(body)); err != nil {
 		return nil, ProtocolError(err, "a malformed packet of type %d", head>>4)
+	}
+	return p, nil
+}
+
+func (r *Reader) ack(fh packets.FixedHeader) (packets.ControlPacket, error) {
+	two, err := r.br.Peek(2)
+	if err != nil {
+		if errors.Is(err, io.EOF) && len(two) > 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		return nil, err
+	}
+	r.puback = packets.PubackPacket{FixedHeader: fh, MessageID: binary.BigEndian.Uint16(two)}
+	_, err = r.br.Discard(2)
+	return &r.puback, err
+}
+
+// message reads a PUBLISH into a piece of memory that holds both topic and payload.
+func (r *Reader) message(fh packets.FixedHeader) (packets.ControlPacket, error) {
+	b := make([]byte, fh.RemainingLength)
+	if _, err := io.ReadFull(r.br, b); err != nil {
+		return nil, err
+	}
+	head := 2 // what is before the payload
+	if fh.Qos > 0 {
+		head += 2
+	}
+	n := 0
+	if len(b) >= 2 {
+		n = int(binary.BigEndian.Uint16(b))
+	}
+	if len(b) < head+n {
+		return nil, ProtocolError(nil, "a truncated packet of type %d", packets.Publish)
+	}
+	p := &r.publish
+	*p = packets.PublishPacket{FixedHeader: fh, Payload: b[head+n:]}
+	if n > 0 {
+		p.TopicName = unsafe.String(&b[2], n) // nobody writes there
+	}
+	if fh.Qos > 0 {
+		p.MessageID = binary.BigEndian.Uint16(b[2+n:])
 	}
 	return p, nil
 }
