@@ -5,8 +5,8 @@ import (
 	"runtime/metrics"
 )
 
-// trimmer gives memory back to the system after a burst, such as the handshakes of a whole fleet. Left alone, the process
-// would keep for a long time what the burst took, and twice what it uses.
+// trimmer gives memory back to the system after a burst, such as the handshakes of a whole fleet. Left alone, the
+// process would keep for a long time what the burst took, and twice what it uses.
 type trimmer struct {
 	samples   [4]metrics.Sample
 	allocated uint64 // all that was, at the last look

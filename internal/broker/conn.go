@@ -18,8 +18,8 @@ func (l *link) Write(p []byte) (int, error) {
 }
 
 // SetDeadline is called by mochi after login, and before a packet is awaited. The time that mochi asks for is not used,
-// since that overflows for a keepalive above 43690 s. The deadline is one and a half times the keepalive (MQTT 3.1.1, 3.1.2-24), a
-// little later, so that it need not be set for each packet.
+// since that overflows for a keepalive above 43690 s. The deadline is one and a half times the keepalive (MQTT 3.1.1,
+// 3.1.2-24), a little later, so that it need not be set for each packet.
 func (l *link) SetDeadline(time.Time) error {
 	now, keepalive := time.Now(), l.req.keepalive
 	slack := keepalive / 8

@@ -32,8 +32,8 @@ func linkOf(cl *mochi.Client) *link {
 // inert is a packet that mochi does nothing about.
 var inert = packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}}
 
-// OnPacketRead handles CONNECT before mochi does, which goes on with it, without what it would do itself. The only error
-// that counts for it is packets.ErrRejectPacket, which ends the connection.
+// OnPacketRead handles CONNECT before mochi does, which goes on with it, without what it would do itself. The only
+// error that counts for it is packets.ErrRejectPacket, which ends the connection.
 func (*hook) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet, error) {
 	l := linkOf(cl)
 	l.ours = true
