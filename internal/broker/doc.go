@@ -1,11 +1,11 @@
 // Package broker is the LAN side: it accepts connections from devices, checks who they are, and moves their messages
 // into and out of lanes.
 //
-// mochi reads packets, checks CONNECT, answers PINGREQ and encodes what is rare. Everything that carries messages or
-// subscriptions is taken out of its hands in OnPacketRead, and mochi gets an inert packet instead, because its
-// in-flight map is shared by both directions, its queues drop, and its topic tree would carry one device's message to
-// another. Every connection has an identifier of its own within mochi, because the devices' sessions are ours too:
-// mochi's takeover lets two connections that arrive at once both live.
+// mochi checks CONNECT and answers it, and decodes and encodes packets. After CONNACK it is let go, and the link reads
+// packets itself: mochi's in-flight map is shared by both directions, its queues drop, its topic tree would carry one
+// device's message to another, and each connection would keep a second goroutine and buffers. Every connection has an
+// identifier of its own within mochi, because the devices' sessions are ours too: mochi's takeover lets two connections
+// that arrive at once both live.
 //
 // A link is one connection. A device has at most one link at a time: a later one ends the earlier and waits until it
 // has left, so that what the cloud side is told (connected, disconnected, the will that is due) is in exact order. A
@@ -25,7 +25,7 @@
 //
 // # Concurrency
 //
-// Each link has one goroutine that reads, and mochi one that does nothing. Writing never blocks (package netconn), so
+// Each link has one goroutine that reads. Writing never blocks (package netconn), so
 // whoever has something to send writes it there and then. Locks are taken in the order device.mu, session.mu, link.mu.
 // device.mu is held over calls to lanes and to Upstream, which call back into sessions and links but never into a
 // device; the other two are never held over such calls, but for session.mu over Marks.Mark, and neither is parking.mu,
