@@ -40,8 +40,9 @@ type link struct {
 	deadlineSet time.Time // when the read deadline was set last
 	ours        bool      // code of this package runs, as opposed to mochi's
 	input       input
-	detached    bool // mochi's part is over
-	told        bool // the log says why the login was refused
+	detached    bool   // mochi's part is over
+	corked      corker // whom uncork is due to, nil for nobody
+	told        bool   // the log says why the login was refused
 
 	out []byte // what Deliver has encoded; belongs to whoever runs the lane's reader
 

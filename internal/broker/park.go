@@ -126,6 +126,7 @@ func (p *parking) close() []parked {
 // does the device, which is not read meanwhile.
 func (l *link) offer(m mqtt.Message, token mqtt.Token) error {
 	for !l.parking.put(parked{message: m, token: token}) {
+		l.uncork()
 		select {
 		case <-l.parking.room:
 		case <-l.closed:

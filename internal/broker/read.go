@@ -177,31 +177,24 @@ func (l *link) frame() (header, size int, err error) {
 	if err := fh.Decode(b[0]); err != nil {
 		return 0, 0, err
 	}
-	n, bytes, err := packets.DecodeLength(&byteReader{b[1:]})
-	switch {
-	case errors.Is(err, io.EOF) && len(b) > 4: // one byte, and four of the length
-		err = packets.ErrMalformedVariableByteInteger
-	case errors.Is(err, io.EOF):
-		return 0, 0, nil
-	case err == nil && n+1 > l.b.cfg.MaxPacketSize:
-		err = packets.ErrPacketTooLarge
+	n := 0
+	for i := 1; i < len(b); i++ {
+		n |= int(b[i]&0x7f) << (7 * (i - 1))
+		switch {
+		case b[i]&0x80 == 0 && n+1 > l.b.cfg.MaxPacketSize:
+			return 0, 0, packets.ErrPacketTooLarge
+		case b[i]&0x80 == 0:
+			return 1 + i, 1 + i + n, nil
+		case i == 4: // MQTT 3.1.1, 2.2.3
+			return 0, 0, packets.ErrMalformedVariableByteInteger
+		}
 	}
-	return 1 + bytes, 1 + bytes + n, err
+	return 0, 0, nil
 }
 
-type byteReader struct{ b []byte }
-
-func (r *byteReader) ReadByte() (byte, error) {
-	if len(r.b) == 0 {
-		return 0, io.EOF
-	}
-	b := r.b[0]
-	r.b = r.b[1:]
-	return b, nil
-}
-
-// handleInput handles the packets that are complete.
+// handleInput handles the packets that are complete. What comes of several goes to the cloud in one piece.
 func (l *link) handleInput() error {
+	defer l.uncork()
 	for {
 		header, size, err := l.frame()
 		if err != nil {
@@ -210,11 +203,45 @@ func (l *link) handleInput() error {
 		if size == 0 || size > len(l.input.rest) {
 			return nil
 		}
+		if size < len(l.input.rest) {
+			l.cork()
+		}
 		if err := l.handle(l.input.rest[0], l.input.rest[header:size]); err != nil {
 			return err
 		}
 		l.input.used(size)
 	}
+}
+
+// corker is an Uplink that gathers what it has to write from Cork to Uncork.
+type corker interface {
+	Cork()
+	Uncork()
+}
+
+func (l *link) cork() {
+	if l.corked == nil {
+		if c, ok := l.device.setup().Up.(corker); ok {
+			l.corked = c
+			l.asOurs(c.Cork)
+		}
+	}
+}
+
+// uncork must come before the goroutine waits for anything.
+func (l *link) uncork() {
+	if c := l.corked; c != nil {
+		l.corked = nil
+		l.asOurs(c.Uncork)
+	}
+}
+
+// asOurs calls f, whose panics guard does not blame on the device.
+func (l *link) asOurs(f func()) {
+	was := l.ours
+	l.ours = true
+	f()
+	l.ours = was
 }
 
 // handle decodes a packet and handles it. The body is in a buffer that is used again.

@@ -75,7 +75,7 @@ type session struct {
 	yieldReason string
 
 	// Protected by Worker.flow.mu.
-	out, spare []byte
+	out, spare []byte // out begins with space for the frame's header
 	writing    bool
 	closed     bool
 	yieldLeft  int // how many messages may be sent while yielding
@@ -83,7 +83,9 @@ type session struct {
 }
 
 func newSession(w *Worker, ws *websocket.Conn, nc *netconn.Conn) *session {
-	return &session{w: w, ws: ws, nc: nc, rd: wire.NewReader(ws, &w.maxPacket), exchanges: make(map[uint16]*exchange)}
+	return &session{
+		w: w, ws: ws, nc: nc, rd: wire.NewReader(ws, &w.maxPacket), exchanges: make(map[uint16]*exchange), out: frame(nil),
+	}
 }
 
 // connect sends CONNECT and waits for CONNACK. It also returns nil if the session is not wanted any more: it is
@@ -394,6 +396,9 @@ func (s *session) Deliver(d lane.Delivery) {
 
 // Flush writes what Deliver has gathered. It is for the up lane.
 func (s *session) Flush() {
+	if s.w.corked.Load() {
+		return // Uncork follows
+	}
 	s.flush()
 	s.settle() // QoS 0 is done with here
 }
@@ -414,11 +419,11 @@ func (s *session) flush() {
 		return
 	}
 	s.writing = true
-	for len(s.out) > 0 && !s.closed {
+	for len(s.out) > wire.FrameHead && !s.closed {
 		buf := s.out
-		s.out, s.spare = s.spare[:0], nil
+		s.out, s.spare = frame(s.spare), nil
 		mu.Unlock()
-		err := s.ws.WriteMessage(websocket.BinaryMessage, buf)
+		err := wire.WriteFrame(s.ws, buf)
 		s.sent.Store(true)
 		mu.Lock()
 		if cap(buf) <= keepBuffer {
@@ -431,6 +436,14 @@ func (s *session) flush() {
 		}
 	}
 	s.writing = false
+}
+
+// frame begins a frame in a buffer, which may be nil.
+func frame(buf []byte) []byte {
+	if buf == nil {
+		return make([]byte, wire.FrameHead, 64)
+	}
+	return buf[:wire.FrameHead]
 }
 
 // flushSession flushes a session that may be nil.

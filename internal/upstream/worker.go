@@ -112,6 +112,7 @@ type Worker struct {
 	running atomic.Bool
 	// resting says that run waits after a failure, and that a message may have it try sooner.
 	resting atomic.Bool
+	corked  atomic.Bool // between Cork and Uncork
 	// leaving says that an empty up lane ends the session.
 	leaving atomic.Bool
 	count   counters
@@ -220,6 +221,21 @@ func (w *Worker) Offer(m mqtt.Message, from lane.Source, t mqtt.Token) bool {
 		w.hurry((*governor.Retry).Nudge)
 	}
 	return true
+}
+
+// Cork says that several messages are about to be offered at once: what is delivered until Uncork is written then. The
+// caller must not wait for anything meanwhile.
+func (w *Worker) Cork() { w.corked.Store(true) }
+
+// Uncork ends what Cork began.
+func (w *Worker) Uncork() {
+	w.corked.Store(false)
+	w.flow.mu.Lock()
+	s := w.flow.live
+	w.flow.mu.Unlock()
+	if s != nil {
+		s.Flush()
+	}
 }
 
 // hurry has the next attempt come sooner if Retry, told of something that gives hope, says so.

@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"math"
+	"math/rand/v2"
 	"sync/atomic"
 	"unsafe"
 
@@ -59,6 +61,42 @@ func AppendPacket(b []byte, p packets.ControlPacket) []byte {
 	var buf bytes.Buffer
 	_ = p.Write(&buf) // a buffer takes everything
 	return append(b, buf.Bytes()...)
+}
+
+// FrameHead is how many bytes WriteFrame needs before what it sends.
+const FrameHead = 14
+
+// WriteFrame sends b but for its first FrameHead bytes as a binary message of one frame, with one Write (RFC 6455,
+// 5.2). It uses up b. gorilla's control frames, which are one Write each too, may be sent at the same time.
+func WriteFrame(ws *websocket.Conn, b []byte) error {
+	payload, at := b[FrameHead:], FrameHead-4
+	key := rand.Uint64()
+	key = key<<32 | key&math.MaxUint32
+	binary.LittleEndian.PutUint32(b[at:], uint32(key))
+	switch n := len(payload); {
+	case n < 126:
+		at--
+		b[at] = 0x80 | byte(n)
+	case n <= math.MaxUint16:
+		at -= 3
+		b[at] = 0x80 | 126
+		binary.BigEndian.PutUint16(b[at+1:], uint16(n))
+	default:
+		at -= 9
+		b[at] = 0x80 | 127
+		binary.BigEndian.PutUint64(b[at+1:], uint64(n))
+	}
+	at--
+	b[at] = 0x80 | websocket.BinaryMessage
+	i := 0
+	for ; i+8 <= len(payload); i += 8 {
+		binary.LittleEndian.PutUint64(payload[i:], binary.LittleEndian.Uint64(payload[i:])^key)
+	}
+	for ; i < len(payload); i++ {
+		payload[i] ^= byte(key >> (8 * (i & 3)))
+	}
+	_, err := ws.NetConn().Write(b[at:])
+	return err
 }
 
 // Reader reads MQTT packets from a WebSocket connection. Packets may span frames and frames hold several packets

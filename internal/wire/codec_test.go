@@ -2,9 +2,12 @@ package wire
 
 import (
 	"bytes"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
+	"github.com/gorilla/websocket"
 )
 
 // What AppendPublish and AppendAck write, somebody else's decoder reads.
@@ -44,6 +47,49 @@ func TestAppendAck(t *testing.T) {
 		}
 		if _, ok := got.(*packets.PubrelPacket); ok && got.Details().Qos != 1 {
 			t.Error("PUBREL without its reserved flag")
+		}
+	}
+}
+
+// Frames of every size arrive at somebody else's WebSocket server as they were sent.
+func TestWriteFrame(t *testing.T) {
+	got := make(chan []byte, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ws, err := new(websocket.Upgrader).Upgrade(w, r, nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer ws.Close()
+		for {
+			kind, p, err := ws.ReadMessage()
+			if err != nil {
+				return
+			}
+			if kind != websocket.BinaryMessage {
+				t.Errorf("a message of type %d", kind)
+			}
+			got <- p
+		}
+	}))
+	defer server.Close()
+	ws, resp, err := websocket.DefaultDialer.DialContext(t.Context(), "ws"+server.URL[len("http"):], nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close() // empty
+	defer ws.Close()
+	for _, n := range []int{0, 1, 7, 8, 125, 126, 127, 1000, 65535, 65536, 300_000} {
+		b := make([]byte, FrameHead+n)
+		for i := range n {
+			b[FrameHead+i] = byte(i * 7)
+		}
+		want := bytes.Clone(b[FrameHead:])
+		if err := WriteFrame(ws, b); err != nil {
+			t.Fatal(err)
+		}
+		if p := <-got; !bytes.Equal(p, want) {
+			t.Errorf("%d bytes arrived as %d other bytes", n, len(p))
 		}
 	}
 }
