@@ -64,14 +64,14 @@ func (s *session) connect(login credentials.Login, cloud *config.Cloud, clean bo
 	if err := s.send(p); err != nil {
 		return s.lost(failure.StageConnect, err)
 	}
-	present, _, f := s.rd.Connack(s.ws, s.nc, s.connack)
+	present, _, f := s.rd.Connack(s.nc, s.connack)
 	s.Present = present && !clean
 	return f
 }
 
 // lost is why the connection ended.
 func (s *session) lost(stage failure.Stage, err error) *failure.Failure {
-	f := transport.ReadFailure(stage, err, s.ws, s.nc)
+	f := transport.ReadFailure(stage, err, s.nc)
 	f.Stage = stage // the reader does not know
 	return f
 }

@@ -13,19 +13,14 @@ import (
 	"bridged/internal/netconn"
 )
 
-// ReadFailure tells why reading from a connection ended that Dial made. It is to be called by the reader. err is what
-// reading returned; nc may know a better reason.
-func ReadFailure(stage failure.Stage, err error, ws *websocket.Conn, nc *netconn.Conn) *failure.Failure {
+// ReadFailure tells why reading from a connection ended that Dial made. err is what reading returned; nc may know a
+// better reason.
+func ReadFailure(stage failure.Stage, err error, nc *netconn.Conn) *failure.Failure {
 	var f *failure.Failure
 	if errors.As(err, &f) {
 		return f
 	}
 	var closed *websocket.CloseError
-	// gorilla says that a connection without a close frame ended with one, and hides the types of all other errors.
-	framed := errors.As(err, &closed) && closed.Code != websocket.CloseAbnormalClosure
-	if t, ok := ws.NetConn().(*tap); ok && t.readErr != nil && !framed {
-		err = t.readErr
-	}
 	alert, alerted := remoteAlert(err)
 	switch cause := nc.Err(); {
 	case errors.Is(cause, netconn.ErrSlow):
@@ -38,7 +33,7 @@ func ReadFailure(stage failure.Stage, err error, ws *websocket.Conn, nc *netconn
 		}
 		f.Stage = stage
 		return f
-	case framed:
+	case errors.As(err, &closed):
 		return closedByCloud(stage, closed)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return failure.New(failure.NoAnswer, stage, err, "")
@@ -55,7 +50,7 @@ func ReadFailure(stage failure.Stage, err error, ws *websocket.Conn, nc *netconn
 	if errors.As(err, &network) {
 		return failure.New(connectionKind(err), stage, err, "")
 	}
-	return failure.New(failure.ProtocolError, stage, err, "") // what gorilla says about frames
+	return failure.New(failure.ProtocolError, stage, err, "") // what TLS says about records
 }
 
 // connectionKind is for errors of an established connection.

@@ -40,11 +40,6 @@ func opened(t *testing.T, o Options, then func(ws *websocket.Conn)) (*websocket.
 }
 
 func TestReadFailure(t *testing.T) {
-	closing := func(code int, text string) func(*websocket.Conn) {
-		return func(ws *websocket.Conn) {
-			_ = ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, text), time.Now().Add(patience))
-		}
-	}
 	hold := func(ws *websocket.Conn) { _, _, _ = ws.ReadMessage() }
 	for name, tc := range map[string]struct {
 		server func(*websocket.Conn)
@@ -52,18 +47,10 @@ func TestReadFailure(t *testing.T) {
 		kind   failure.Kind
 		says   string
 	}{
-		"closed":      {func(*websocket.Conn) {}, nil, failure.ClosedByCloud, "without a word"},
-		"close frame": {closing(1001, "bye\r\n"), nil, failure.ClosedByCloud, "1001 (bye)"},
-		"no reason":   {closing(1000, ""), nil, failure.ClosedByCloud, "1000"},
-		"later":       {closing(1013, ""), nil, failure.CloudBusy, "1013"},
-		"our fault":   {closing(1002, "no"), nil, failure.ProtocolError, "1002 (no)"},
+		"closed": {func(*websocket.Conn) {}, nil, failure.ClosedByCloud, "without a word"},
 		"reset": {func(ws *websocket.Conn) {
 			_ = ws.NetConn().(*net.TCPConn).SetLinger(0) // the test notices
 		}, nil, failure.ConnectionLost, "reset"},
-		"no frame": {func(ws *websocket.Conn) {
-			_, _ = ws.NetConn().Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n")) // the test notices
-			hold(ws)
-		}, nil, failure.ProtocolError, ""},
 		"silent": {hold, func(_ *websocket.Conn, nc *netconn.Conn) {
 			_ = nc.SetReadDeadline(time.Now().Add(50 * time.Millisecond)) // the test notices
 		}, failure.NoAnswer, ""},
@@ -84,11 +71,11 @@ func TestReadFailure(t *testing.T) {
 			if tc.client != nil {
 				tc.client(ws, nc)
 			}
-			_, _, err := ws.ReadMessage()
+			_, err := ws.NetConn().Read(make([]byte, 1))
 			if err == nil {
 				t.Fatal("read something")
 			}
-			f := ReadFailure(failure.StageOnline, err, ws, nc)
+			f := ReadFailure(failure.StageOnline, err, nc)
 			if f.Kind != tc.kind || f.Stage != failure.StageOnline {
 				t.Errorf("%s: %v; want %s", f.Kind, f, tc.kind)
 			}
@@ -99,10 +86,34 @@ func TestReadFailure(t *testing.T) {
 	}
 }
 
+func TestReadFailureCloseFrame(t *testing.T) {
+	_, nc := opened(t, Options{}, func(*websocket.Conn) {})
+	for _, tc := range []struct {
+		code int
+		text string
+		kind failure.Kind
+		says string
+	}{
+		{1001, "bye\r\n", failure.ClosedByCloud, "1001 (bye)"},
+		{1000, "", failure.ClosedByCloud, "1000"},
+		{1005, "", failure.ClosedByCloud, "1005"},
+		{1013, "", failure.CloudBusy, "1013"},
+		{1002, "no", failure.ProtocolError, "1002 (no)"},
+	} {
+		f := ReadFailure(failure.StageOnline, &websocket.CloseError{Code: tc.code, Text: tc.text}, nc)
+		if f.Kind != tc.kind || f.Stage != failure.StageOnline {
+			t.Errorf("%s: %v; want %s", f.Kind, f, tc.kind)
+		}
+		says(t, outcome{f}, tc.says)
+		checkText(t, f)
+		saw(f.Kind)
+	}
+}
+
 // What the server thinks of a client certificate may come with the first read only (TLS 1.3).
 func TestReadFailureTLS(t *testing.T) {
 	ca := newAuthority(t, "plant")
-	ws, nc := opened(t, Options{}, func(*websocket.Conn) {})
+	_, nc := opened(t, Options{}, func(*websocket.Conn) {})
 	for name, tc := range map[string]struct {
 		pair bool
 		kind failure.Kind
@@ -125,8 +136,7 @@ func TestReadFailureTLS(t *testing.T) {
 			}
 			_, alert := c.Read(make([]byte, 1))
 			_ = c.Close() // it was refused
-			ws.NetConn().(*tap).readErr = alert
-			f := ReadFailure(failure.StageConnect, errors.New("what gorilla says"), ws, nc)
+			f := ReadFailure(failure.StageConnect, alert, nc)
 			if f.Kind != tc.kind || f.Stage != failure.StageConnect {
 				t.Errorf("%s: %v", f.Kind, f)
 			}
@@ -145,8 +155,8 @@ func TestReadFailureAlert(t *testing.T) {
 	if _, err := nc.Write([]byte("\x17\x03\x03\x00\x20" + strings.Repeat("?", 32))); err != nil { // below TLS
 		t.Fatal(err)
 	}
-	_, _, err = ws.ReadMessage()
-	f := ReadFailure(failure.StageOnline, err, ws, nc)
+	_, err = ws.NetConn().Read(make([]byte, 1))
+	f := ReadFailure(failure.StageOnline, err, nc)
 	if _, ok := remoteAlert(f); !ok || f.Kind != failure.ProtocolError {
 		t.Errorf("%s: %v", f.Kind, f)
 	}
@@ -155,9 +165,9 @@ func TestReadFailureAlert(t *testing.T) {
 }
 
 func TestReadFailureKeepsAFailure(t *testing.T) {
-	ws, nc := opened(t, Options{}, func(*websocket.Conn) {})
+	_, nc := opened(t, Options{}, func(*websocket.Conn) {})
 	want := failure.New(failure.ProtocolError, failure.StageOnline, nil, "QoS 3")
-	if got := ReadFailure(failure.StageConnect, errors.Join(want), ws, nc); got != want {
+	if got := ReadFailure(failure.StageConnect, errors.Join(want), nc); got != want {
 		t.Errorf("%v", got)
 	}
 }

@@ -8,8 +8,8 @@ import (
 )
 
 // tap stands between two layers of a connection during a handshake: it bounds what the other side may send, and keeps
-// what is needed to tell why a handshake failed. Before it is open one goroutine uses it. Then it only passes on, and
-// remembers why reading ended, for parsers and gorilla hide that.
+// what is needed to tell why a handshake failed, for parsers and gorilla hide that. Before it is open one goroutine
+// uses it. Then it only passes on.
 type tap struct {
 	net.Conn
 	rest []byte // what was read ahead, to be read first
@@ -21,7 +21,12 @@ type tap struct {
 	first   []byte    // the first bytes that were read
 	alerted byte      // the TLS alert that we sent, 0 if none
 
-	readErr error // why reading ended, nil if it did not; belongs to the reader
+	readErr error // why reading ended, nil if it did not
+
+	// upgrading: what follows the header of a reply that accepts a WebSocket handshake is to stay in rest, since gorilla
+	// would keep it. line is how many bytes the present line of the header has.
+	upgrading bool
+	line      int
 }
 
 // firstBytes is how much of an answer is kept to show it.
@@ -36,34 +41,60 @@ func newTap(c net.Conn, limit int) *tap { return &tap{Conn: c, limit: limit} }
 func (t *tap) open() { t.opened, t.first = true, nil }
 
 func (t *tap) Read(p []byte) (int, error) {
-	if t.opened && len(t.rest) == 0 {
-		return t.failing(t.Conn.Read(p))
-	}
-	if len(t.rest) > 0 {
+	switch {
+	case len(t.rest) > 0:
 		n := copy(p, t.rest)
 		if t.rest = t.rest[n:]; len(t.rest) == 0 {
 			t.rest = nil
 		}
-		t.note(p[:n])
 		return n, nil
-	}
-	if t.read >= t.limit {
-		return t.failing(0, errTooMuch)
+	case t.opened:
+		return t.Conn.Read(p)
+	case t.read >= t.limit:
+		t.readErr = errTooMuch
+		return 0, errTooMuch
 	}
 	n, err := t.Conn.Read(p[:min(len(p), t.limit-t.read)])
 	t.note(p[:n])
-	return t.failing(n, err)
-}
-
-func (t *tap) failing(n int, err error) (int, error) {
+	if t.upgrading {
+		if end := t.headerEnd(p[:n]); end < n {
+			t.rest = bytes.Clone(p[end:n])
+			return end, nil
+		}
+	}
 	if err != nil {
 		t.readErr = err
 	}
 	return n, err
 }
 
+// headerEnd is where the header ends in p, the next piece of a reply, len(p) if it does not or the reply is another.
+func (t *tap) headerEnd(p []byte) int {
+	if !accepts(t.first) {
+		return len(p)
+	}
+	for i, b := range p {
+		switch {
+		case b == '\n' && t.line == 0:
+			t.upgrading = false
+			return i + 1
+		case b == '\n':
+			t.line = 0
+		case b != '\r':
+			t.line++
+		}
+	}
+	return len(p)
+}
+
+// accepts says whether a reply begins like one that accepts a WebSocket handshake.
+func accepts(p []byte) bool {
+	const version, status = len("HTTP/1.1"), " 101"
+	return looksLikeHTTP(p) && len(p) >= version+len(status) && string(p[version:version+len(status)]) == status
+}
+
 func (t *tap) note(p []byte) {
-	if t.opened || len(p) == 0 {
+	if len(p) == 0 {
 		return
 	}
 	if t.read == 0 {

@@ -19,7 +19,8 @@ import (
 
 const (
 	// readBuffer and writeBuffer are gorilla's, in bytes; the latter come from a pool and are held only while writing.
-	readBuffer  = 2048
+	// The former is kept with each connection, though only the handshake is read through it.
+	readBuffer  = 256
 	writeBuffer = 8192
 	// maxUpgradeReply bounds the answer to the WebSocket handshake, headers and the beginning of a page.
 	maxUpgradeReply = 64 << 10
@@ -32,6 +33,7 @@ var writePool sync.Pool
 // upgrade does the WebSocket handshake. s is nil for ws.
 func (a *attempt) upgrade(ctx context.Context, conn net.Conn, s *secured) (*websocket.Conn, *failure.Failure) {
 	t := newTap(conn, maxUpgradeReply)
+	t.upgrading = true
 	ready := func(context.Context, string, string) (net.Conn, error) { return t, nil }
 	dialer := websocket.Dialer{
 		NetDialContext: ready, NetDialTLSContext: ready,

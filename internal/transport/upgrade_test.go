@@ -1,11 +1,19 @@
 package transport
 
 import (
+	"bufio"
+	"crypto/sha1"
+	"encoding/base64"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -131,6 +139,89 @@ func TestSubprotocol(t *testing.T) {
 		}
 	}, nil)
 	says(t, fails(t, d, Target{URL: u}, failure.Subprotocol, failure.StageUpgrade), `"amqp"`)
+}
+
+// What a server sends right behind its answer is read first afterwards, wherever the pieces end in which it comes.
+func TestBehindTheAnswer(t *testing.T) {
+	frame := strings.Repeat("\x82\x02\xd0\x00", 200)
+	long := accepted + "X-Long: " + strings.Repeat("and more ", 200) + "\r\n"
+	for name, header := range map[string]string{
+		"short": accepted, "long": long, "without CR": strings.ReplaceAll(accepted, "\r\n", "\n"),
+	} {
+		for _, size := range []int{1, 7, 250, 1 << 20} {
+			t.Run(fmt.Sprintf("%s/%d", name, size), func(t *testing.T) {
+				here, there := net.Pipe()
+				var wg sync.WaitGroup
+				wg.Go(func() {
+					req, err := http.ReadRequest(bufio.NewReader(there))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					end := "\r\n"
+					if !strings.Contains(header, "\r") {
+						end = "\n"
+					}
+					b := []byte(header + "Sec-WebSocket-Accept: " + acceptKey(req) + end + end + frame)
+					for piece := range slices.Chunk(b, size) {
+						if _, err := there.Write(piece); err != nil {
+							t.Error(err)
+							return
+						}
+					}
+					_ = there.Close()
+				})
+				a := &attempt{d: newDialer(t, Options{}), url: at("ws", "cloud.test").URL}
+				ws, f := a.upgrade(limited(t), here, nil)
+				if f != nil {
+					t.Fatal(f)
+				}
+				if got, err := io.ReadAll(ws.NetConn()); err != nil || string(got) != frame {
+					t.Errorf("%d bytes, %v; want %d", len(got), err, len(frame))
+				}
+				wg.Wait()
+			})
+		}
+	}
+}
+
+// acceptKey is what a server answers to the key of a request (RFC 6455, 4.2.2).
+func acceptKey(r *http.Request) string {
+	sum := sha1.Sum([]byte(r.Header.Get("Sec-Websocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
+// Other answers come as they are.
+func TestRefusalIsWhole(t *testing.T) {
+	const page = "HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\n\r\nlost\n"
+	here, there := net.Pipe()
+	go func() {
+		_, _ = there.Write([]byte(page)) // the test notices
+		_ = there.Close()
+	}()
+	tp := newTap(here, maxUpgradeReply)
+	tp.upgrading = true
+	if got, err := io.ReadAll(tp); err != nil || string(got) != page {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// After the handshake a tap hands out what is left, and passes errors on.
+func TestOpenTap(t *testing.T) {
+	here, there := net.Pipe()
+	defer there.Close()
+	tp := newTap(here, 0)
+	tp.rest = []byte("ab")
+	tp.open()
+	if err := here.SetReadDeadline(time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"ab", ""} {
+		got, err := io.ReadAll(tp)
+		if string(got) != want || !errors.Is(err, os.ErrDeadlineExceeded) || tp.readErr != nil {
+			t.Errorf("%q, %v, remembered %v; want %q", got, err, tp.readErr, want)
+		}
+	}
 }
 
 // What is sent: the path, the query, the host without a default port, our headers.

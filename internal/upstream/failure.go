@@ -29,7 +29,7 @@ func stateOf(s failure.Stage) State {
 
 // closed says whether it was the other side that ended the connection; err is what reading returned.
 func closed(f *failure.Failure, err error) bool {
-	var frame *websocket.CloseError // also for an end without one
+	var frame *websocket.CloseError
 	return f.Kind == failure.ClosedByCloud || errors.As(err, &frame) && f.Kind != failure.NoAnswer || reset(f)
 }
 

@@ -114,7 +114,7 @@ func (s *session) connect(login credentials.Login, lease *governor.Lease) *failu
 	lease.Sent()
 	s.append(func(b []byte) []byte { return wire.AppendPacket(b, p) })
 	s.flush()
-	present, refused, f := s.rd.Connack(s.ws, s.nc, connackTimeout)
+	present, refused, f := s.rd.Connack(s.nc, connackTimeout)
 	if f != nil {
 		if s.ending.Load() && !refused && f.Kind != failure.NoConnack {
 			return nil
@@ -209,7 +209,7 @@ func (s *session) serve() *failure.Failure {
 			if lost != nil {
 				return lost
 			}
-			f := transport.ReadFailure(failure.StageOnline, err, s.ws, s.nc)
+			f := transport.ReadFailure(failure.StageOnline, err, s.nc)
 			s.closedByCloud = closed(f, err)
 			return f
 		}

@@ -29,13 +29,13 @@ func Connect(login credentials.Login, keepalive time.Duration, clean bool) *pack
 
 // Connack reads the answer to CONNECT, which may take so long. refused says that there was one, and that it was a
 // refusal. The connection has a read deadline afterwards.
-func (r *Reader) Connack(ws *websocket.Conn, nc *netconn.Conn, within time.Duration) (
+func (r *Reader) Connack(nc *netconn.Conn, within time.Duration) (
 	present, refused bool, f *failure.Failure,
 ) {
 	_ = nc.SetReadDeadline(time.Now().Add(within)) // fails only on a closed connection, as reading will
 	p, err := r.Next()
 	if err != nil {
-		f := transport.ReadFailure(failure.StageConnect, err, ws, nc)
+		f := transport.ReadFailure(failure.StageConnect, err, nc)
 		f.Stage = failure.StageConnect // the reader does not know
 		return false, false, f
 	}
