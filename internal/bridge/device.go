@@ -24,8 +24,11 @@ type device struct {
 	worker   *upstream.Worker
 	kept     *broker.Kept // as of when it was made
 	drops    *drops
-	began    [2]lane.Counters // as they were when it was made
+	began    *[2]lane.Counters // as they were when it was made; not changed, and shared where they are zero
 }
+
+// none are the counters of a device that nothing has ever been queued for.
+var none [2]lane.Counters
 
 // parts are what is made of a device's configuration, which may fail.
 type parts struct {
@@ -53,8 +56,11 @@ func (b *Bridge) newDevice(dc *config.Device, p parts, notes map[string][]byte, 
 	d := &device{cfg: dc, parts: p, drops: new(drops), kept: localSession(kept, time.Now())}
 	d.up = b.claim(lane.Key{Device: dc.Name, Direction: lane.Up}, upConfig(dc, b.memory))
 	d.down = b.claim(lane.Key{Device: dc.Name, Direction: lane.Down}, downConfig(dc, b.memory, noted))
-	d.began = [2]lane.Counters{d.up.Counters(), d.down.Counters()}
-	d.drops.known(d.began)
+	d.began = &none
+	if began := [2]lane.Counters{d.up.Counters(), d.down.Counters()}; began != none {
+		d.began = &began
+	}
+	d.drops.known(*d.began)
 	d.worker = b.newWorker(d, kept)
 	return d
 }
@@ -95,7 +101,7 @@ func (b *Bridge) newWorker(d *device, kept *upstream.Kept) *upstream.Worker {
 		Timed:        Timed(dc),
 		Keepalive:    dc.Cloud.Keepalive,
 		StallTimeout: dc.Cloud.StallTimeout,
-		Limits:       dc.Cloud.Limits,
+		Limits:       &dc.Cloud.Limits,
 		Always:       dc.Always,
 		Linger:       dc.Linger,
 		Persistent:   dc.Persistent,

@@ -10,9 +10,15 @@ type disk struct {
 	gone   []uint64 // finished, and not deleted yet
 	ended  bool     // a gap has come to its end: its records go when State.Head has passed them
 	wanted bool     // the spool has been asked to look
-	last   State    // as of the last commit
-	flying flight
+	last   *State   // as of the last commit; not changed, and shared where it says nothing
+	flying *flight  // the same
 }
+
+var (
+	untouched = &State{Head: 1, Next: 1}
+	unknown   = new(State) // other than any
+	grounded  = new(flight)
+)
 
 // flight is what is being committed.
 type flight struct {
@@ -130,7 +136,7 @@ func (l *Lane) collectLocked(quota int64, end bool) (c Change, size int64, ok bo
 		l.marks.storeLocked(e)
 	}
 	c.State = l.stateLocked(f.end)
-	if len(c.Put) == 0 && !d.deletes() && !l.marks.pending() && (!end || c.State == d.last) {
+	if len(c.Put) == 0 && !d.deletes() && !l.marks.pending() && (!end || c.State == *d.last) {
 		return Change{}, 0, false
 	}
 	for _, seq := range d.gone {
@@ -142,7 +148,7 @@ func (l *Lane) collectLocked(quota int64, end bool) (c Change, size int64, ok bo
 	d.gone, d.ended = nil, false
 	c.Key, c.Gone = l.key, l.doubtfulLocked(f.gone, f.end)
 	f.marks, c.Unmark, c.Mark, c.Fresh = l.marks.takeLocked()
-	d.flying, d.last = f, c.State
+	d.flying, d.last = &f, &c.State
 	return c, size, true
 }
 
@@ -178,7 +184,7 @@ func (l *Lane) stateLocked(end uint64) State {
 func (l *Lane) committed() {
 	l.mu.Lock()
 	f := l.disk.flying
-	l.disk.flying = flight{}
+	l.disk.flying = grounded
 	i, stop := l.q.index(l.disk.saved), l.q.index(f.end)
 	l.disk.saved = f.end
 	for ; i < stop; i++ {
@@ -221,7 +227,7 @@ func (l *Lane) failed() {
 	d.gone = append(d.flying.gone, d.gone...)
 	d.ended = d.ended || d.flying.ended
 	l.marks.giveBackLocked(d.flying.marks)
-	d.flying, d.last = flight{}, State{}
+	d.flying, d.last = grounded, unknown
 	l.unsaved.Store(true)
 	l.spool.store(l)
 }
@@ -229,7 +235,7 @@ func (l *Lane) failed() {
 // rewrite has the lane's ledger stored again.
 func (l *Lane) rewrite() {
 	l.mu.Lock()
-	l.disk.ended, l.disk.last = true, State{}
+	l.disk.ended, l.disk.last = true, unknown
 	l.unsaved.Store(true)
 	l.spool.store(l)
 	l.mu.Unlock()
@@ -281,7 +287,11 @@ func (l *Lane) resume(s Saved) {
 		}
 	}
 	l.live, l.bytes = st.Queued, st.Bytes
-	l.disk = disk{saved: next, live: st.Queued, bytes: st.Bytes, last: *st}
+	l.disk = disk{saved: next, live: st.Queued, bytes: st.Bytes, last: untouched, flying: grounded}
+	if *st != *untouched {
+		last := *st
+		l.disk.last = &last
+	}
 	l.marks.restore(s.Marks)
 	l.savedMarks = s.Marks
 	if st.Queued > 0 {

@@ -69,7 +69,7 @@ type Config struct {
 
 // Lane is one direction of one device. See the package comment.
 type Lane struct {
-	cfg   Config    // protected by mu but for Budget; see Reconfigure
+	cfg   *Config   // protected by mu but for Budget; not changed, and shared with other lanes; see Reconfigure
 	epoch time.Time // ages are counted from here, so that setting the clock does not change them
 	spool *Spool    // nil: the lane lives in memory only
 	key   Key
@@ -92,10 +92,10 @@ type Lane struct {
 	stage    stage
 	hold     bool
 	away     bool // no consumer is expected soon
+	calling  bool // somebody is making calls
 	count    Counters
 	blocked  []Source // whose Offer was refused
 	calls    []call   // for sources, in order
-	calling  bool     // somebody is making them
 }
 
 type entry struct {
@@ -123,8 +123,13 @@ const (
 func (e *entry) spent() bool { return e.state == gone && e.from == nil }
 
 // New returns an empty lane that lives in memory only. See Spool.Lane for others.
-func New(cfg Config) *Lane {
-	return &Lane{cfg: cfg, hold: cfg.Hold, away: cfg.Away, epoch: time.Now(), q: ring{next: 1}, cursor: 1, release: 1}
+func New(cfg Config) *Lane { return newLane(&cfg) }
+
+func newLane(cfg *Config) *Lane {
+	return &Lane{
+		cfg: cfg, hold: cfg.Hold, away: cfg.Away, epoch: time.Now(), q: ring{next: 1}, cursor: 1, release: 1,
+		disk: disk{last: untouched, flying: grounded},
+	}
 }
 
 // Offer hands a message over. From learns when it is settled, with the given token; it may be nil for QoS 0.

@@ -21,6 +21,9 @@ type haveMark struct {
 func (m *marks) pending() bool { return len(m.put)+len(m.removed)+len(m.waiting) > 0 || m.fresh }
 
 func (m *marks) restore(saved []mqtt.Mark) {
+	if len(saved) == 0 {
+		return
+	}
 	m.have = make(map[uint16]haveMark, len(saved))
 	for _, s := range saved {
 		m.have[s.ID] = haveMark{sum: s.Sum, stored: true}

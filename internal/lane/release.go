@@ -104,7 +104,7 @@ func (l *Lane) depart() (Saved, bool) {
 	defer l.unlockAndCall()
 	d := &l.disk
 	if l.unsavedLocked() != nil || d.deletes() || l.marks.pending() || l.gap.loading ||
-		l.stateLocked(l.q.end()) != d.last {
+		l.stateLocked(l.q.end()) != *d.last {
 		return Saved{}, false
 	}
 	l.evictFrontLocked()
@@ -113,7 +113,7 @@ func (l *Lane) depart() (Saved, bool) {
 	l.brokenLocked(false)
 	l.stage, l.blocked = released, nil
 	l.unsaved.Store(false)
-	return Saved{Key: l.key, State: d.last, Marks: l.marks.all()}, true
+	return Saved{Key: l.key, State: *d.last, Marks: l.marks.all()}, true
 }
 
 // Reconfigure changes what the lane is allowed, but for the Budget, and for Hold and Away, which only say how it
@@ -121,7 +121,9 @@ func (l *Lane) depart() (Saved, bool) {
 func (l *Lane) Reconfigure(cfg Config) {
 	l.mu.Lock()
 	cfg.Budget, cfg.Hold, cfg.Away = l.cfg.Budget, l.cfg.Hold, l.cfg.Away
-	l.cfg = cfg
+	if l.cfg = &cfg; l.spool != nil {
+		l.cfg = l.spool.share(l.key.Direction, &cfg)
+	}
 	l.unsaved.Store(true) // for the tick: it may be time to store what could wait so far
 	l.sweepLocked()
 	l.roomLocked()

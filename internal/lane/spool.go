@@ -46,6 +46,7 @@ type Spool struct {
 	notes   map[string]*note
 	flushes []flush
 	leaving []departure
+	latest  [2]*Config        // of the lanes that were made or reconfigured last, by direction
 	held    map[string][]byte // all notes, as they will be when everything has been committed
 }
 
@@ -97,7 +98,7 @@ func NewSpool(cfg SpoolConfig) (*Spool, error) {
 // Lane returns the lane of this name with what is stored for it. It must not be called again for a name before the lane
 // was given back with Release.
 func (s *Spool) Lane(key Key, cfg Config) *Lane {
-	l := New(cfg)
+	l := newLane(s.share(key.Direction, &cfg))
 	l.spool, l.key = s, key
 	s.mu.Lock()
 	saved, ok := s.saved[key]
@@ -112,6 +113,17 @@ func (s *Spool) Lane(key Key, cfg Config) *Lane {
 	s.lanes = append(s.lanes, l)
 	s.mu.Unlock()
 	return l
+}
+
+// share returns the configuration of another lane if it is the same, as it is for most devices.
+func (s *Spool) share(d Direction, cfg *Config) *Config {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if latest := s.latest[d]; latest != nil && *latest == *cfg {
+		return latest
+	}
+	s.latest[d] = cfg
+	return cfg
 }
 
 // Unclaimed returns what is stored of lanes that Lane was not called for.

@@ -213,7 +213,7 @@ func (in *Inbox) Released(t Token) bool {
 
 // Restore adds what was marked before the process started.
 func (in *Inbox) Restore(marks []Mark) {
-	if in.entries == nil {
+	if in.entries == nil && len(marks) > 0 {
 		in.entries = make(map[uint16]inEntry)
 	}
 	for _, m := range marks {

@@ -115,7 +115,7 @@ func base(rawURL string) Config {
 		Device: "dev", Cloud: "lab",
 		Dialer: dialer(transport.TLS{}), Target: transport.Target{URL: u},
 		Identity:  credentials.Generic{ClientID: "dev"},
-		Keepalive: time.Minute, Limits: limits,
+		Keepalive: time.Minute, Limits: &limits,
 		Topics:    (*topicmap.Map)(nil),
 		Refused:   lane.TopicLimit,
 		MaxPacket: 1 << 20,

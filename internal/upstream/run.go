@@ -40,7 +40,7 @@ func (w *Worker) run() {
 			w.resting.Store(false)
 			continue
 		}
-		ctx, cancel := context.WithCancel(w.ctx)
+		ctx, cancel := context.WithCancel(context.Background())
 		w.cancelTry = cancel
 		w.mu.Unlock()
 		f, end := w.attempt(ctx)
@@ -86,7 +86,6 @@ func (w *Worker) sleep(d time.Duration) {
 	select {
 	case <-t.C:
 	case <-w.wake:
-	case <-w.ctx.Done():
 	}
 }
 

@@ -138,7 +138,7 @@ func (t *subscriptions) list() []Subscription {
 		entry(f).Configured = true
 	}
 	for local := range t.device {
-		for _, f := range t.topics.Filters(local) {
+		for _, f := range t.cfg.Topics.Filters(local) {
 			s := entry(f)
 			s.Locals = append(s.Locals, local)
 		}

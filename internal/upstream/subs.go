@@ -9,7 +9,6 @@ import (
 	"github.com/eclipse/paho.mqtt.golang/packets"
 	"go.uber.org/zap"
 
-	"bridged/internal/credentials"
 	"bridged/internal/failure"
 	"bridged/internal/mqtt"
 	"bridged/internal/wire"
@@ -21,8 +20,7 @@ const answerWithin = 10 * time.Second
 // subscriptions are what the device and the configuration want, and what the cloud has granted. Worker.mu protects
 // them.
 type subscriptions struct {
-	limits  credentials.Limits
-	topics  Topics
+	cfg     *Config
 	static  map[string]byte // by the cloud's filter
 	device  map[string]byte // by the device's filter, the QoS it asked for
 	granted map[string]grant
@@ -60,17 +58,17 @@ type answer struct {
 	done     func() // called once, nil when it was
 }
 
-func (t *subscriptions) init(cfg Config) {
-	t.limits, t.topics = cfg.Limits, cfg.Topics
-	t.static = make(map[string]byte, len(cfg.Subscribe))
+func (t *subscriptions) init(cfg *Config) {
+	t.cfg = cfg
+	if len(cfg.Subscribe) > 0 {
+		t.static = make(map[string]byte, len(cfg.Subscribe))
+	}
 	for _, s := range cfg.Subscribe {
 		t.static[s.Filter] = min(s.QoS, cfg.Limits.MaxQoS)
 	}
-	t.device = make(map[string]byte)
 	if k := cfg.Kept; k != nil && (k.Expiry > 0 || cfg.Persistent) {
-		maps.Copy(t.device, k.Filters)
+		t.device = maps.Clone(k.Filters)
 	}
-	t.granted = make(map[string]grant)
 }
 
 // wanted lists the cloud's filters that are to be subscribed to, with the QoS to ask for.
@@ -80,8 +78,8 @@ func (t *subscriptions) wanted() map[string]byte {
 		want[f] = q
 	}
 	for local, q := range t.device {
-		for _, f := range t.topics.Filters(local) {
-			want[f] = max(want[f], min(q, t.limits.MaxQoS))
+		for _, f := range t.cfg.Topics.Filters(local) {
+			want[f] = max(want[f], min(q, t.cfg.Limits.MaxQoS))
 		}
 	}
 	return want
@@ -104,13 +102,13 @@ func (t *subscriptions) keepable() bool {
 
 // allowed says whether the cloud can take a device's filter at all.
 func (t *subscriptions) allowed(local string) bool {
-	for _, f := range t.topics.Filters(local) {
-		if t.limits.MaxTopicBytes > 0 && len(f) > t.limits.MaxTopicBytes ||
-			t.limits.MaxTopicLevels > 0 && mqtt.Levels(f) > t.limits.MaxTopicLevels {
+	for _, f := range t.cfg.Topics.Filters(local) {
+		if t.cfg.Limits.MaxTopicBytes > 0 && len(f) > t.cfg.Limits.MaxTopicBytes ||
+			t.cfg.Limits.MaxTopicLevels > 0 && mqtt.Levels(f) > t.cfg.Limits.MaxTopicLevels {
 			return false
 		}
 	}
-	return t.limits.MaxSubscriptions == 0 || len(t.wanted()) <= t.limits.MaxSubscriptions
+	return t.cfg.Limits.MaxSubscriptions == 0 || len(t.wanted()) <= t.cfg.Limits.MaxSubscriptions
 }
 
 // Subscribe asks for the device's filters. tell gets one code each, granted QoS or mqtt.Failure: the cloud's verdict,
@@ -120,6 +118,9 @@ func (w *Worker) Subscribe(subs []mqtt.Subscription, tell func(codes []byte)) {
 	done := func(codes []byte) { w.whenSaved(func() { tell(codes) }) }
 	w = w.lock()
 	t := &w.subs
+	if t.device == nil {
+		t.device = make(map[string]byte)
+	}
 	for _, s := range subs {
 		if _, had := t.device[s.Filter]; !had {
 			t.device[s.Filter] = s.QoS
@@ -156,7 +157,7 @@ func (t *subscriptions) local(subs []mqtt.Subscription) []byte {
 	for i, s := range subs {
 		codes[i] = mqtt.Failure
 		if _, ok := t.device[s.Filter]; ok {
-			codes[i] = min(s.QoS, t.limits.MaxQoS)
+			codes[i] = min(s.QoS, t.cfg.Limits.MaxQoS)
 		}
 	}
 	return codes
@@ -172,8 +173,8 @@ func (t *subscriptions) ask(w *Worker, s *session, r *request) func() {
 	ends := make([]int, len(r.subs)) // of each filter's part of cloud
 	for i, sub := range r.subs {
 		if _, ok := t.device[sub.Filter]; ok { // otherwise it is not allowed
-			for _, f := range t.topics.Filters(sub.Filter) {
-				qos := max(min(sub.QoS, t.limits.MaxQoS), t.others(f, sub.Filter))
+			for _, f := range t.cfg.Topics.Filters(sub.Filter) {
+				qos := max(min(sub.QoS, t.cfg.Limits.MaxQoS), t.others(f, sub.Filter))
 				cloud = append(cloud, mqtt.Subscription{Filter: f, QoS: qos})
 			}
 		}
@@ -192,8 +193,8 @@ func (t *subscriptions) ask(w *Worker, s *session, r *request) func() {
 func (t *subscriptions) others(cloud, local string) byte {
 	qos := t.static[cloud]
 	for other, q := range t.device {
-		if other != local && slices.Contains(t.topics.Filters(other), cloud) {
-			qos = max(qos, min(q, t.limits.MaxQoS))
+		if other != local && slices.Contains(t.cfg.Topics.Filters(other), cloud) {
+			qos = max(qos, min(q, t.cfg.Limits.MaxQoS))
 		}
 	}
 	return qos
@@ -211,7 +212,7 @@ func (w *Worker) verdict(subs []mqtt.Subscription, ends []int, a *answer) []byte
 		code := byte(mqtt.Failure)
 		for _, c := range a.codes[start:ends[i]] {
 			if c == unanswered {
-				c = min(sub.QoS, t.limits.MaxQoS)
+				c = min(sub.QoS, t.cfg.Limits.MaxQoS)
 			}
 			code = min(code, c)
 		}
@@ -229,9 +230,12 @@ func (w *Worker) verdict(subs []mqtt.Subscription, ends []int, a *answer) []byte
 
 // subscribe sends SUBSCRIBEs of as many filters as the cloud takes in one.
 func (t *subscriptions) subscribe(w *Worker, s *session, subs []mqtt.Subscription, a *answer) {
-	size := t.limits.FiltersPerSubscribe
+	size := t.cfg.Limits.FiltersPerSubscribe
 	if size == 0 {
 		size = 100
+	}
+	if t.granted == nil {
+		t.granted = make(map[string]grant)
 	}
 	for at := 0; len(subs) > 0; {
 		n := min(size, len(subs))
@@ -324,7 +328,7 @@ func (t *subscriptions) established(w *Worker, s *session, present bool) (calls 
 	asking := make(map[string]bool)
 	for _, r := range t.waiting {
 		for _, sub := range r.subs {
-			for _, f := range t.topics.Filters(sub.Filter) {
+			for _, f := range t.cfg.Topics.Filters(sub.Filter) {
 				asking[f] = true
 			}
 		}

@@ -65,7 +65,8 @@ type Config struct {
 	Keepalive time.Duration // 0: none is announced
 	// StallTimeout is how long the cloud may keep a message waiting for its acknowledgement, 0 for ever.
 	StallTimeout time.Duration
-	Limits       credentials.Limits
+	// Limits may be shared, and are not changed.
+	Limits *credentials.Limits
 	// Always keeps the session up while the device is away; otherwise it ends Linger after the device has left and its
 	// backlog was delivered.
 	Always bool
@@ -102,12 +103,10 @@ type Config struct {
 
 // Worker keeps one device's session to its cloud. See the package comment.
 type Worker struct {
-	cfg    Config
-	log    *zap.Logger
-	ctx    context.Context // ends with Stop
-	cancel context.CancelFunc
-	wg     sync.WaitGroup // run
-	wake   chan struct{}  // holds one; interrupts waiting
+	cfg  Config
+	log  logger
+	wg   sync.WaitGroup // run
+	wake chan struct{}  // holds one; interrupts waiting
 	// running says that run is at work. It is written under mu.
 	running atomic.Bool
 	// resting says that run waits after a failure, and that a message may have it try sooner.
@@ -119,21 +118,22 @@ type Worker struct {
 	// maxPacket is Config.MaxPacket, which Adjust changes.
 	maxPacket atomic.Int64
 
-	mu       sync.Mutex // protects the following fields
-	state    State
-	since    time.Time
-	reason   string
-	line     timeline
-	present  bool         // the device is connected
-	awaited  bool         // it waits for the cloud's word on its login; see Await
-	connect  mqtt.Connect // what it asked for, last
-	known    bool         // it has been connected since the start
-	leftAt   time.Time
-	leftWall time.Time // the same for Kept; zero while the device is connected
-	reset    bool      // the cloud's session is to be discarded first
+	mu      sync.Mutex // protects the following fields
+	state   State
+	since   time.Time
+	reason  string
+	line    timeline
+	connect mqtt.Connect // what the device asked for, last
+	present bool         // it is connected
+	known   bool         // it has been connected since the start
+	awaited bool         // it waits for the cloud's word on its login; see Await
 	// awaitedClean is the clean session flag of the device that is awaited.
 	awaitedClean bool
 	willSpent    bool // the cloud has published the will of the device's present connection
+	reset        bool // the cloud's session is to be discarded first
+	stopping     bool
+	leftAt       time.Time
+	leftWall     time.Time // the same for Kept; zero while the device is connected
 	live         *session
 	cancelTry    context.CancelFunc // interrupts the attempt that is under way, nil if none is
 	retry        *governor.Retry
@@ -148,7 +148,6 @@ type Worker struct {
 	upSince   time.Time // when the present session was established
 	outage    outage
 	subs      subscriptions
-	stopping  bool
 	farewell  string  // why it stops
 	heir      *Worker // that has taken this one's place, see Succeed
 
@@ -178,12 +177,8 @@ type counters struct {
 
 // New returns a worker that is idle.
 func New(cfg Config) *Worker {
-	ctx, cancel := context.WithCancel(context.Background())
 	w := &Worker{
 		cfg:    cfg,
-		log:    cfg.Log.With(zap.String("device", cfg.Device), zap.String("cloud", cfg.Cloud)),
-		ctx:    ctx,
-		cancel: cancel,
 		wake:   make(chan struct{}, 1),
 		state:  Idle,
 		since:  time.Now(),
@@ -191,7 +186,8 @@ func New(cfg Config) *Worker {
 		flow:   new(flow),
 		record: &record{save: cfg.Save},
 	}
-	w.subs.init(cfg)
+	w.log.cfg = &w.cfg
+	w.subs.init(&w.cfg)
 	w.maxPacket.Store(int64(cfg.MaxPacket))
 	w.restore(cfg.Kept)
 	w.flow.in.Restore(cfg.Marks.Marks())
@@ -361,7 +357,7 @@ func (w *Worker) kick() {
 		w.interruptLocked()
 		return
 	}
-	if w.ctx.Err() == nil && w.demandLocked() {
+	if w.demandLocked() {
 		w.running.Store(true)
 		w.wg.Add(1)
 		go w.run()
@@ -477,5 +473,4 @@ func (w *Worker) wait(ctx context.Context) {
 		w.mu.Unlock()
 		<-ended
 	}
-	w.cancel()
 }

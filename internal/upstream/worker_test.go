@@ -223,7 +223,7 @@ func TestSubscribeWithinLimits(t *testing.T) {
 			})
 			cfg := base(c.WSURL())
 			cfg.Keepalive = 5 * time.Minute
-			cfg.Limits, _ = credentials.LimitsOf(string(kind))
+			*cfg.Limits, _ = credentials.LimitsOf(string(kind))
 			if kind == cloudsim.Tencent {
 				cfg.Identity = credentials.Tencent{
 					ProductID: "P", DeviceName: "dev", Secret: "c2VjcmV0", Method: credentials.HMACSHA256,
