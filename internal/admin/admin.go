@@ -17,6 +17,7 @@ type Source interface {
 	Overview() bridge.Overview
 	// Summaries are all devices in the order of the configuration.
 	Summaries() []bridge.DeviceSummary
+	EachSummary(f func(*bridge.DeviceSummary))
 	DeviceStatus(name string) (bridge.DeviceStatus, bool)
 	// Stuck names what has made no progress for longer than limit.
 	Stuck(limit time.Duration) []string
@@ -101,12 +102,14 @@ func (a *Admin) Run(ctx context.Context) {
 
 // tick looks at all devices and tells who listens what has changed.
 func (a *Admin) tick() {
-	all, current := a.sampler.look()
-	a.beat.Store(int64(time.Since(a.started)))
 	if !a.events.wanted() {
+		a.sampler.glance()
+		a.beat.Store(int64(time.Since(a.started)))
 		a.events.forget()
 		return
 	}
+	all, current := a.sampler.look()
+	a.beat.Store(int64(time.Since(a.started)))
 	devices := make([]DeviceSummary, len(all))
 	for i := range all {
 		devices[i] = summary(&all[i], current[all[i].Name])

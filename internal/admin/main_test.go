@@ -61,6 +61,12 @@ func (f *fake) Overview() bridge.Overview {
 	return f.overview
 }
 
+func (f *fake) EachSummary(tell func(*bridge.DeviceSummary)) {
+	for _, s := range f.Summaries() {
+		tell(&s)
+	}
+}
+
 func (f *fake) Summaries() []bridge.DeviceSummary {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -61,6 +61,21 @@ func (s *sampler) look() ([]bridge.DeviceSummary, map[string]rates) {
 	for i := range all {
 		s.absorbLocked(&all[i])
 	}
+	s.concludeLocked()
+	return all, s.rates
+}
+
+// glance is look for those who do not want to know.
+func (s *sampler) glance() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.round++
+	s.source.EachSummary(s.absorbLocked)
+	s.concludeLocked()
+}
+
+// concludeLocked forgets devices that are gone, and computes rates if it is time.
+func (s *sampler) concludeLocked() {
 	for name, seen := range s.devices {
 		if seen.round != s.round {
 			delete(s.devices, name)
@@ -69,7 +84,6 @@ func (s *sampler) look() ([]bridge.DeviceSummary, map[string]rates) {
 	if now := time.Now(); now.Sub(s.rateAt) >= rateWindow {
 		s.rateLocked(now)
 	}
-	return all, s.rates
 }
 
 func (s *sampler) absorbLocked(d *bridge.DeviceSummary) {

@@ -14,8 +14,9 @@ const dropEvery = 10 * time.Minute
 
 // drops tells the log what lanes have dropped.
 type drops struct {
-	mu   sync.Mutex                  // protects the following field
+	mu   sync.Mutex                  // protects the following fields
 	told [2]map[lane.Reason]toldDrop // up and down
+	all  [2]uint64                   // how many there were when there was nothing left to tell
 }
 
 // known takes note of what earlier processes have dropped.
@@ -53,15 +54,27 @@ func (d *drops) tell(log *zap.Logger, device string, counters [2]lane.Counters, 
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for dir, c := range counters {
+		total := c.DroppedTotal()
+		if total == d.all[dir] {
+			continue
+		}
+		waits := false
 		for _, reason := range lane.Reasons() {
 			old := d.told[dir][reason]
 			n := c.Dropped[reason] - old.count
-			if n == 0 || expected[reason] || !end && !old.at.IsZero() && now.Sub(old.at) < dropEvery {
+			if n == 0 || expected[reason] {
+				continue
+			}
+			if !end && !old.at.IsZero() && now.Sub(old.at) < dropEvery {
+				waits = true
 				continue
 			}
 			d.noteLocked(dir, reason, toldDrop{count: c.Dropped[reason], at: now})
 			log.Warn("messages dropped", zap.String("device", device), zap.String("direction", directions[dir]),
 				zap.Stringer("reason", reason), zap.Uint64("count", n), zap.String("remedy", remedies[reason]))
+		}
+		if !waits {
+			d.all[dir] = total
 		}
 	}
 }

@@ -62,16 +62,22 @@ func (b *Bridge) Status() []DeviceStatus {
 // Summaries tells how all devices are, in the order of the configuration. It holds no lock for longer than one device
 // takes.
 func (b *Bridge) Summaries() []DeviceSummary {
-	devices := b.all()
-	all := make([]DeviceSummary, len(devices))
-	for i, d := range devices {
-		all[i] = DeviceSummary{
+	all := make([]DeviceSummary, 0, len(b.all()))
+	b.EachSummary(func(s *DeviceSummary) { all = append(all, *s) })
+	return all
+}
+
+// EachSummary is Summaries one by one, which takes no memory. What f is called with is another device's afterwards.
+func (b *Bridge) EachSummary(f func(*DeviceSummary)) {
+	s := new(DeviceSummary)
+	for _, d := range b.all() {
+		*s = DeviceSummary{
 			Name: d.cfg.Name, Cloud: d.cfg.Cloud.Name, Guest: guestOf(d) != nil, Session: d.worker.Summary(),
 			Up: d.up.Counters(), Down: d.down.Counters(), UpBegan: d.began[lane.Up], DownBegan: d.began[lane.Down],
 		}
-		all[i].Local, _ = b.broker.DeviceStatus(d.cfg.Name)
+		s.Local, _ = b.broker.DeviceStatus(d.cfg.Name)
+		f(s)
 	}
-	return all
 }
 
 // DeviceStatus tells how one device is. ok is false if there is none of that name.

@@ -34,7 +34,7 @@ func (d *disk) forget(l *Lane, n int, size int64) {
 	d.live -= n
 	d.bytes -= size
 	l.spool.disk.free(size)
-	l.unsaved.Store(true)
+	l.attendLocked()
 }
 
 // deletes says that there is something to be deleted.
@@ -63,9 +63,7 @@ func (l *Lane) offeredLocked(qos byte) {
 	if l.spool == nil {
 		return
 	}
-	if !l.unsaved.Load() {
-		l.unsaved.Store(true)
-	}
+	l.attendLocked()
 	if l.eagerLocked() || l.cfg.Always && qos > 0 {
 		l.spool.store(l)
 	}
@@ -81,12 +79,17 @@ func (l *Lane) awayLocked() {
 	}
 }
 
-// tick has what is due stored. pressed says that memory is getting short, short that it is, tidy that deletions are
-// due.
-func (l *Lane) tick(now time.Time, pressed, short, tidy bool) {
-	if !l.unsaved.Load() && !short {
-		return
+// attendLocked has the spool's timer look at the lane until there is nothing to do any more.
+func (l *Lane) attendLocked() {
+	if !l.unsaved && l.spool != nil {
+		l.unsaved = true
+		l.spool.attend(l)
 	}
+}
+
+// tick has what is due stored, and returns whether there may be more to do. pressed says that memory is getting short,
+// tidy that deletions are due.
+func (l *Lane) tick(now time.Time, pressed, tidy bool) bool {
 	l.mu.Lock()
 	e, age := l.unsavedLocked(), now.Sub(l.epoch)
 	waits := e != nil && (pressed || l.cfg.Always || l.eagerLocked() || age-e.at >= l.cfg.SpillAfter)
@@ -98,13 +101,17 @@ func (l *Lane) tick(now time.Time, pressed, short, tidy bool) {
 		l.gap.retry = age + retryEvery
 		l.requestLocked()
 	}
-	if short {
-		l.evictFrontLocked()
-		l.evictLocked()
-	}
-	if e == nil && !deletes && !l.gap.failed && l.stage != leaving {
-		l.unsaved.Store(false)
-	}
+	l.unsaved = e != nil || deletes || l.gap.failed || l.stage == leaving
+	unsaved := l.unsaved
+	l.unlockAndCall()
+	return unsaved
+}
+
+// evict lets go of what is on disk and not needed soon.
+func (l *Lane) evict() {
+	l.mu.Lock()
+	l.evictFrontLocked()
+	l.evictLocked()
 	l.unlockAndCall()
 }
 
@@ -228,7 +235,7 @@ func (l *Lane) failed() {
 	d.ended = d.ended || d.flying.ended
 	l.marks.giveBackLocked(d.flying.marks)
 	d.flying, d.last = grounded, unknown
-	l.unsaved.Store(true)
+	l.attendLocked()
 	l.spool.store(l)
 }
 
@@ -236,7 +243,7 @@ func (l *Lane) failed() {
 func (l *Lane) rewrite() {
 	l.mu.Lock()
 	l.disk.ended, l.disk.last = true, unknown
-	l.unsaved.Store(true)
+	l.attendLocked()
 	l.spool.store(l)
 	l.mu.Unlock()
 }

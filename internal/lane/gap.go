@@ -182,7 +182,7 @@ func (l *Lane) brokenLocked(broken bool) {
 	if broken {
 		l.spool.broken.Add(1)
 		l.gap.retry = time.Since(l.epoch) + retryEvery
-		l.unsaved.Store(true) // for the tick
+		l.attendLocked()
 	} else {
 		l.spool.broken.Add(-1)
 	}

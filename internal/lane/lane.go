@@ -2,7 +2,6 @@ package lane
 
 import (
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"bridged/internal/mqtt"
@@ -73,8 +72,8 @@ type Lane struct {
 	epoch time.Time // ages are counted from here, so that setting the clock does not change them
 	spool *Spool    // nil: the lane lives in memory only
 	key   Key
-	// unsaved says that a look at the lane may find something to be stored. It is read without mu.
-	unsaved    atomic.Bool
+	// unsaved says that the spool's timer looks at the lane: there may be something to be stored. See attendLocked.
+	unsaved    bool        // protected by mu
 	savedMarks []mqtt.Mark // as of the start
 
 	mu       sync.Mutex // protects the following fields
@@ -330,14 +329,15 @@ func (l *Lane) trimLocked() {
 	}
 }
 
-// Sweep drops what has become too old. It is called now and then, for lanes whose consumer is away or slow. If there is
-// one the caller must not hold a lock that its methods take.
+// Sweep drops what has become too old, and gives back memory that an empty lane does not need. It is called now and
+// then, for lanes whose consumer is away or slow. If there is one the caller must not hold a lock that its methods take.
 func (l *Lane) Sweep() {
 	l.mu.Lock()
 	var r *Reader
 	if l.sweepLocked() {
 		r = l.reader
 	}
+	l.q.rest()
 	l.unlockAndCall()
 	if r != nil {
 		r.Pump()

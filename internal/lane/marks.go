@@ -96,7 +96,7 @@ func (l *Lane) Mark(m mqtt.Mark) {
 	}
 	l.mu.Lock()
 	l.marks.add(m)
-	l.unsaved.Store(true)
+	l.attendLocked()
 	l.mu.Unlock()
 }
 
@@ -116,7 +116,7 @@ func (l *Lane) Unmark(id uint16, done func()) {
 		m.removed = append(m.removed, id)
 	}
 	m.waiting = append(m.waiting, done)
-	l.unsaved.Store(true)
+	l.attendLocked()
 	l.spool.store(l)
 	l.mu.Unlock()
 }
@@ -145,6 +145,6 @@ func (l *Lane) ClearMarks() {
 	}
 	clear(m.have)
 	m.put, m.removed, m.fresh = nil, nil, true
-	l.unsaved.Store(true)
+	l.attendLocked()
 	l.spool.store(l) // a mark that came back could hide a message of the next session
 }

@@ -36,7 +36,7 @@ func (s *Spool) Release(ctx context.Context, l *Lane) error {
 		return fmt.Errorf("%s %s: %w", l.key.Device, l.key.Direction, ErrAttached)
 	}
 	l.stage = leaving
-	l.unsaved.Store(true) // for the tick
+	l.attendLocked()
 	s.mu.Lock()
 	s.leaving = append(s.leaving, d)
 	s.mu.Unlock()
@@ -112,7 +112,6 @@ func (l *Lane) depart() (Saved, bool) {
 	l.trimLocked()
 	l.brokenLocked(false)
 	l.stage, l.blocked = released, nil
-	l.unsaved.Store(false)
 	return Saved{Key: l.key, State: *d.last, Marks: l.marks.all()}, true
 }
 
@@ -124,7 +123,7 @@ func (l *Lane) Reconfigure(cfg Config) {
 	if l.cfg = &cfg; l.spool != nil {
 		l.cfg = l.spool.share(l.key.Direction, &cfg)
 	}
-	l.unsaved.Store(true) // for the tick: it may be time to store what could wait so far
+	l.attendLocked() // it may be time to store what could wait so far
 	l.sweepLocked()
 	l.roomLocked()
 	r := l.reader

@@ -10,8 +10,8 @@ type ring struct {
 }
 
 const (
-	ringMin  = 8
-	ringKeep = 64 // a ring of at most this size does not shrink
+	ringMin  = 1  // most devices send one message at a time, and seldom
+	ringKeep = 64 // a ring of at most this size does not shrink before rest
 )
 
 // end is the sequence number that the next entry will get.
@@ -163,6 +163,13 @@ func (r *ring) shrink() {
 	}
 	if size < len(r.buf) {
 		r.resize(size)
+	}
+}
+
+// rest gives all memory back if nothing is held.
+func (r *ring) rest() {
+	if r.n == 0 {
+		r.buf, r.head = nil, 0
 	}
 }
 

@@ -219,3 +219,28 @@ func TestMemoryWhileAway(t *testing.T) {
 		t.Errorf("delivered %v", got)
 	}
 }
+
+// A lane that holds nothing keeps nothing, and goes on from there.
+func TestRingRests(t *testing.T) {
+	l, c := New(Config{Hold: true}), new(consumer)
+	r := attach(l, c)
+	for round := range 3 {
+		for range 20 {
+			l.Offer(message(1, 0), new(source), 0)
+		}
+		l.Sweep()
+		if n := places(l); n < 20 {
+			t.Fatalf("round %d: %d places for 20 messages", round, n)
+		}
+		for _, d := range c.got() {
+			r.Done(d.Seq)
+		}
+		l.Sweep()
+		if n := places(l); n != 0 {
+			t.Errorf("round %d: %d places are kept", round, n)
+		}
+	}
+	if n := l.Counters().Delivered; n != 60 {
+		t.Errorf("%d delivered", n)
+	}
+}

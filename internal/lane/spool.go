@@ -3,6 +3,7 @@ package lane
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,8 +47,10 @@ type Spool struct {
 	notes   map[string]*note
 	flushes []flush
 	leaving []departure
-	latest  [2]*Config        // of the lanes that were made or reconfigured last, by direction
-	held    map[string][]byte // all notes, as they will be when everything has been committed
+	// attended are the lanes that the timer looks at: those that are unsaved, each once.
+	attended []*Lane
+	latest   [2]*Config        // of the lanes that were made or reconfigured last, by direction
+	held     map[string][]byte // all notes, as they will be when everything has been committed
 }
 
 // SpoolStatus is how a spool is.
@@ -210,7 +213,7 @@ func (s *Spool) Run(ctx context.Context) error {
 	return s.finish()
 }
 
-// tick looks after all lanes.
+// tick looks after the lanes.
 func (s *Spool) tick(ctx context.Context) {
 	t := time.NewTicker(tickEvery)
 	defer t.Stop()
@@ -229,12 +232,34 @@ func (s *Spool) tick(ctx context.Context) {
 			if f := s.fault.Load(); f != nil {
 				wake(s.toWrite)
 			}
-			pressed, short := s.pressed(), s.short()
-			for _, l := range s.all() {
-				l.tick(now, pressed, short, tidy)
-			}
+			s.look(now, tidy)
 		}
 	}
+}
+
+// look looks after the lanes that have something to be stored, and if memory is short after all.
+func (s *Spool) look(now time.Time, tidy bool) {
+	s.mu.Lock()
+	lanes := s.attended
+	s.attended = nil
+	s.mu.Unlock()
+	pressed := s.pressed()
+	lanes = slices.DeleteFunc(lanes, func(l *Lane) bool { return !l.tick(now, pressed, tidy) })
+	s.mu.Lock()
+	s.attended = append(lanes, s.attended...)
+	s.mu.Unlock()
+	if s.short() {
+		for _, l := range s.all() {
+			l.evict()
+		}
+	}
+}
+
+// attend has the timer look at a lane. The caller holds the lane's mutex.
+func (s *Spool) attend(l *Lane) {
+	s.mu.Lock()
+	s.attended = append(s.attended, l)
+	s.mu.Unlock()
 }
 
 func (s *Spool) all() []*Lane {

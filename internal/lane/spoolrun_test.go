@@ -471,9 +471,9 @@ func (r *spoolRun) finish() error {
 		if n := len(r.store.records(s.key)); n != 0 {
 			return fmt.Errorf("%v: %d records are left", s.key, n)
 		}
-		if s.l.expiring != 0 || len(s.l.q.buf) > ringKeep || s.l.unsaved.Load() || len(s.l.disk.gone) > 0 {
+		if s.l.expiring != 0 || len(s.l.q.buf) > ringKeep || s.l.unsaved || len(s.l.disk.gone) > 0 {
 			return fmt.Errorf("%v keeps %d places, %d expiring, unsaved %v, gone %v", s.key, len(s.l.q.buf), s.l.expiring,
-				s.l.unsaved.Load(), s.l.disk.gone)
+				s.l.unsaved, s.l.disk.gone)
 		}
 	}
 	if n, m := r.memory.Used(), r.spool.disk.Used(); n != 0 || m != 0 {

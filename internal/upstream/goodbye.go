@@ -15,6 +15,7 @@ func (s *session) close() {
 	w.mu.Lock()
 	if w.live == s {
 		w.live = nil
+		w.watched.Store(nil)
 	}
 	// An armed connection that ends without DISCONNECT has the cloud publish the will. That is what a device that dropped
 	// wants. If it was the network, it was the will's only time, even if CONNACK did not come.

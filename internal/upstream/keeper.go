@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -66,6 +67,7 @@ func (k *Keeper) Run(ctx context.Context) {
 	t := time.NewTicker(tickEvery)
 	defer t.Stop()
 	defer k.pulse.End()
+	before := time.Now()
 	for {
 		k.pulse.Beat()
 		select {
@@ -76,10 +78,9 @@ func (k *Keeper) Run(ctx context.Context) {
 				k.Also()
 			}
 			for _, w := range k.all() {
-				if w.running.Load() {
-					w.tick(now)
-				}
+				w.look(now, before)
 			}
+			before = now
 		}
 	}
 }
@@ -100,29 +101,74 @@ func (k *Keeper) ClockChanged() {
 	}
 }
 
-func (w *Worker) tick(now time.Time) {
+// epoch is from when Worker.due counts, in nanoseconds.
+var epoch = time.Now()
+
+// look serves the timers if something is due, or if the session has heard or sent something since the round before. It
+// is made for many workers that do nothing, and takes no lock for those.
+func (w *Worker) look(now, before time.Time) {
+	if !w.running.Load() {
+		return
+	}
+	if int64(now.Sub(epoch)) < w.due.Load() {
+		if s := w.watched.Load(); s == nil || !s.heard.Load() && !s.sent.Load() {
+			return
+		}
+	}
+	w.tick(now, before)
+}
+
+// soon has the timers served in the next round, since something has begun that takes a limited time.
+func (w *Worker) soon() { w.due.Store(0) }
+
+// tick serves the timers. before is when the Keeper looked last.
+func (w *Worker) tick(now, before time.Time) {
 	w.mu.Lock()
+	w.due.Store(math.MaxInt64)
 	calls := w.subs.overdue(w, now)
 	if s := w.live; s != nil && s.established && !s.ending.Load() {
-		s.tickLocked(now)
+		s.tickLocked(now, before)
 		s.probeLocked(now)
 	}
 	w.settleLocked(now)
 	s := w.live
+	w.watched.Store(s)
+	w.due.CompareAndSwap(math.MaxInt64, int64(w.dueLocked(now).Sub(epoch))) // unless something has begun meanwhile
 	w.mu.Unlock()
 	w.flushSession(s)
 	call(calls)
 	call(w.saveOverdue(now))
 }
 
+// dueLocked is when something may be due next if nothing happens until then.
+func (w *Worker) dueLocked(now time.Time) time.Time {
+	s := w.live
+	switch {
+	case w.stopping, !w.present && !w.awaited && !w.cfg.Always, len(w.subs.waiting) > 0, w.record.waits():
+		return now
+	case s == nil || !s.established || s.ending.Load():
+		return now.Add(time.Hour) // a change of state comes first
+	case s.yielding.Load(), s.waiting.Load(), len(s.exchanges) > 0, s.oldest.seq != 0, s.probes():
+		return now
+	}
+	every, within := pinging(w.cfg.Keepalive)
+	switch {
+	case !s.pingAt.IsZero():
+		return s.pingAt.Add(within)
+	case s.lastSent.Before(s.lastHeard):
+		return s.lastSent.Add(every)
+	}
+	return s.lastHeard.Add(every)
+}
+
 // tickLocked keeps the session alive and notices when it is not (MQTT 3.1.1, 3.1.2.10).
-func (s *session) tickLocked(now time.Time) {
+func (s *session) tickLocked(now, before time.Time) {
 	w := s.w
 	if s.heard.Swap(false) {
 		s.lastHeard, s.pingAt = now, time.Time{}
 	}
 	if s.sent.Swap(false) {
-		s.lastSent = s.ticked // it was after that; to be on the safe side
+		s.lastSent = latest(s.ticked, before) // it was after that; to be on the safe side
 	}
 	s.ticked = now
 	every, within := pinging(w.cfg.Keepalive)
@@ -138,6 +184,13 @@ func (s *session) tickLocked(now time.Time) {
 		s.pingAt, s.lastSent = now, now
 		s.append(func(b []byte) []byte { return append(b, 0xC0, 0) })
 	}
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // pinging is after how long a time without a packet one way or the other a ping is due, and how long its answer may

@@ -102,6 +102,13 @@ func (r *record) overdue(now time.Time) (calls []func(), news bool) {
 	return calls, news
 }
 
+// waits says whether an answer waits.
+func (r *record) waits() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.waiting) > 0
+}
+
 // takeLocked takes the first answers, as long as they are ready.
 func (r *record) takeLocked(ready func(*unsaved) bool) (calls []func()) {
 	for len(r.waiting) > 0 && ready(&r.waiting[0]) {
@@ -132,6 +139,7 @@ func (w *Worker) whenSaved(answer func()) {
 	w.saveLocked()
 	w.mu.Unlock()
 	w.record.then(answer)
+	w.soon()
 }
 
 // saveOverdue returns answers to the device that have waited too long for the disk.

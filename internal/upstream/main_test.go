@@ -180,6 +180,9 @@ func (r *rig) offer(topic, payload string, qos byte, t mqtt.Token) {
 	}
 }
 
+// tick serves the worker's timers.
+func (r *rig) tick(now time.Time) { r.w.tick(now, time.Time{}) }
+
 func (r *rig) inState(s State) {
 	r.tb.Helper()
 	until(r.tb, "state "+string(s), func() bool { return r.w.Status().State == s })

@@ -193,7 +193,7 @@ func TestUnsubscribedWhileAway(t *testing.T) {
 
 // A SUBSCRIBE is answered, once, whatever becomes of the cloud.
 func TestSubscribeIsAnswered(t *testing.T) {
-	later := func(r *rig) { r.w.tick(time.Now().Add(answerWithin + time.Second)) }
+	later := func(r *rig) { r.tick(time.Now().Add(answerWithin + time.Second)) }
 	for name, tc := range map[string]struct {
 		before, after func(t *testing.T, c *cloudsim.Cloud, r *rig)
 	}{

@@ -281,6 +281,7 @@ func (w *Worker) setState(s State, reason string) {
 }
 
 func (w *Worker) setStateLocked(s State, reason string) {
+	w.soon()
 	if w.state == s && w.reason == reason {
 		return
 	}

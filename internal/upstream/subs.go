@@ -143,6 +143,7 @@ func (w *Worker) Subscribe(subs []mqtt.Subscription, tell func(codes []byte)) {
 	case w.cancelTry != nil && time.Until(w.heldUntil) <= answerWithin,
 		w.cancelTry == nil && w.running.Load() && (w.state == Idle || w.last == nil): // an attempt is under way, or soon
 		t.waiting = append(t.waiting, &request{subs: subs, done: done, deadline: time.Now().Add(answerWithin)})
+		w.soon()
 		w.mu.Unlock()
 	default:
 		codes := t.local(subs)
@@ -270,6 +271,7 @@ func (t *subscriptions) send(w *Worker, s *session, p packets.ControlPacket, idF
 	}
 	*idField = id
 	s.exchanges[id] = e
+	w.soon()
 	e.then.left++
 	s.out = wire.AppendPacket(s.out, p)
 }

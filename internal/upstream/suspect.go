@@ -109,6 +109,13 @@ func (s *session) probeLocked(now time.Time) {
 	}
 }
 
+// probes says whether a ping for that may be due soon.
+func (s *session) probes() bool {
+	s.w.flow.mu.Lock()
+	defer s.w.flow.mu.Unlock()
+	return s.trial.alone && !s.trial.pinged
+}
+
 // begin lets messages flow that waited for the cloud's sign, PINGRESP.
 func (s *session) begin() {
 	s.w.flow.mu.Lock()

@@ -31,7 +31,7 @@ func (r *rig) hurry() {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for ctx.Err() == nil {
-			r.w.tick(time.Now())
+			r.tick(time.Now())
 			pause(5 * time.Millisecond)
 		}
 	})
@@ -263,20 +263,20 @@ func TestTrialOfASuspect(t *testing.T) {
 	r.offer("t", "m1", 1, 2)
 	r.offer("t", "m2", 1, 3)
 	r.inState(Subscribing)
-	r.w.tick(time.Now().Add(10 * time.Second))
+	r.tick(time.Now().Add(10 * time.Second))
 	pause(50 * time.Millisecond)
 	if got := c.Received(); len(got) != 0 {
 		t.Fatalf("sent before SUBACK: %d", len(got))
 	}
 	c.ReleaseSubacks("dev")
 	r.inState(Online)
-	r.w.tick(time.Now())
+	r.tick(time.Now())
 	pause(50 * time.Millisecond)
 	if got := c.Received(); len(got) != 0 {
 		t.Fatalf("sent within the quiet time: %d", len(got))
 	}
 	c.WithholdAcks("dev")
-	r.w.tick(time.Now().Add(10 * time.Second))
+	r.tick(time.Now().Add(10 * time.Second))
 	if _, err := c.WaitReceived(within(t), 1); err != nil {
 		t.Fatal(err)
 	}

@@ -69,8 +69,8 @@ type Config struct {
 	Limits *credentials.Limits
 	// Always keeps the session up while the device is away; otherwise it ends Linger after the device has left and its
 	// backlog was delivered.
-	Always bool
 	Linger time.Duration
+	Always bool
 	// Persistent asks the cloud to keep the session although the device connects clean.
 	Persistent bool
 	// Subscribe are filters, in the cloud's words, to subscribe to on the device's behalf.
@@ -114,6 +114,9 @@ type Worker struct {
 	corked  atomic.Bool // between Cork and Uncork
 	// leaving says that an empty up lane ends the session.
 	leaving atomic.Bool
+	// due is when the timers are to be looked at next, see Worker.look, and watched the session that they are for.
+	due     atomic.Int64
+	watched atomic.Pointer[session] // written under mu
 	count   counters
 	// maxPacket is Config.MaxPacket, which Adjust changes.
 	maxPacket atomic.Int64
@@ -390,6 +393,7 @@ func (w *Worker) cleanLocked() bool {
 // settle ends the session, or the attempt at one, if there is no reason for it any more.
 func (w *Worker) settle() {
 	w.mu.Lock()
+	w.soon()
 	w.settleLocked(time.Now())
 	s := w.live
 	w.mu.Unlock()
@@ -444,6 +448,7 @@ func (w *Worker) Stop(ctx context.Context) { w.stop(ctx, "bridged stops") }
 func (w *Worker) stop(ctx context.Context, reason string) {
 	w.mu.Lock()
 	w.stopping, w.farewell = true, reason
+	w.soon()
 	w.present, w.awaited = false, false
 	w.leaving.Store(true)
 	if w.live == nil || !w.live.established {

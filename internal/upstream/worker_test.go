@@ -361,8 +361,8 @@ func TestCloudGoesSilent(t *testing.T) {
 	r.inState(Online)
 	c.StallReads("dev", true)
 	// As if a keepalive, and then the time to answer a ping, had passed.
-	r.w.tick(time.Now().Add(time.Minute))
-	r.w.tick(time.Now().Add(2 * time.Minute))
+	r.tick(time.Now().Add(time.Minute))
+	r.tick(time.Now().Add(2 * time.Minute))
 	if f := r.failure(); f.Kind != failure.KeepaliveLost || !strings.Contains(f.Reason(), "PINGRESP") {
 		t.Errorf("failure %v", f)
 	}

@@ -119,12 +119,12 @@ func TestYieldsToAStuckCloud(t *testing.T) {
 	c, r := onTheWay(t, mqtt.Connect{Clean: true, Will: will("w1")})
 	r.w.Disconnected(false, 0)
 	r.w.Connected(mqtt.Connect{Clean: true, Will: will("w2")})
-	r.w.tick(time.Now().Add(yieldWithin - time.Second))
+	r.tick(time.Now().Add(yieldWithin - time.Second))
 	pause(50 * time.Millisecond)
 	if n := r.w.Status().Connects; n != 1 {
 		t.Fatalf("%d sessions, too early", n)
 	}
-	r.w.tick(time.Now().Add(yieldWithin))
+	r.tick(time.Now().Add(yieldWithin))
 	until(t, "the new session", func() bool { return r.w.Status().Connects == 2 })
 	c.ReleaseAcks("dev")
 	r.settled(2)
