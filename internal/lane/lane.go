@@ -330,7 +330,8 @@ func (l *Lane) trimLocked() {
 }
 
 // Sweep drops what has become too old, and gives back memory that an empty lane does not need. It is called now and
-// then, for lanes whose consumer is away or slow. If there is one the caller must not hold a lock that its methods take.
+// then, for lanes whose consumer is away or slow. If there is one the caller must not hold a lock that its methods
+// take.
 func (l *Lane) Sweep() {
 	l.mu.Lock()
 	var r *Reader

@@ -33,6 +33,7 @@ type Spool struct {
 	broken  atomic.Int64 // lanes with a piece that could not be read
 	toWrite chan struct{}
 	toRead  chan struct{}
+	toTick  chan struct{}
 
 	commits, messages atomic.Uint64
 	repairs           uint64 // of the store, as far as they were noticed; used by the writer
@@ -49,6 +50,7 @@ type Spool struct {
 	leaving []departure
 	// attended are the lanes that the timer looks at: those that are unsaved, each once.
 	attended []*Lane
+	resting  bool              // the timer has nothing to do
 	latest   [2]*Config        // of the lanes that were made or reconfigured last, by direction
 	held     map[string][]byte // all notes, as they will be when everything has been committed
 }
@@ -86,7 +88,8 @@ func NewSpool(cfg SpoolConfig) (*Spool, error) {
 	}
 	s := &Spool{
 		cfg: cfg, disk: NewBudget(cfg.Limit), held: contents.Notes, notes: make(map[string]*note),
-		toWrite: make(chan struct{}, 1), toRead: make(chan struct{}, 1), saved: make(map[Key]Saved),
+		toWrite: make(chan struct{}, 1), toRead: make(chan struct{}, 1),
+		toTick: make(chan struct{}, 1), saved: make(map[Key]Saved),
 	}
 	s.writer.Name, s.reader.Name, s.ticker.Name = "the spool's writer", "the spool's reader", "the spool's timer"
 	delete(s.held, probe)
@@ -213,7 +216,7 @@ func (s *Spool) Run(ctx context.Context) error {
 	return s.finish()
 }
 
-// tick looks after the lanes.
+// tick looks after the lanes. It is slow while there is nothing to do.
 func (s *Spool) tick(ctx context.Context) {
 	t := time.NewTicker(tickEvery)
 	defer t.Stop()
@@ -224,6 +227,8 @@ func (s *Spool) tick(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-s.toTick:
+			t.Reset(tickEvery)
 		case now := <-t.C:
 			tidy := now.Sub(tidied) >= tidyEvery
 			if tidy {
@@ -233,6 +238,9 @@ func (s *Spool) tick(ctx context.Context) {
 				wake(s.toWrite)
 			}
 			s.look(now, tidy)
+			if s.rests() {
+				t.Reset(pulse.Every)
+			}
 		}
 	}
 }
@@ -255,11 +263,23 @@ func (s *Spool) look(now time.Time, tidy bool) {
 	}
 }
 
+// rests says that the timer has nothing to do until it is woken.
+func (s *Spool) rests() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.resting = len(s.attended) == 0 && s.fault.Load() == nil
+	return s.resting
+}
+
 // attend has the timer look at a lane. The caller holds the lane's mutex.
 func (s *Spool) attend(l *Lane) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.attended = append(s.attended, l)
-	s.mu.Unlock()
+	if s.resting {
+		s.resting = false
+		wake(s.toTick)
+	}
 }
 
 func (s *Spool) all() []*Lane {
