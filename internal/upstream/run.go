@@ -43,8 +43,7 @@ func (w *Worker) run() {
 		ctx, cancel := context.WithCancel(context.Background())
 		w.cancelTry = cancel
 		w.mu.Unlock()
-		f, end := w.attempt(ctx)
-		cancel()
+		f, end := w.attempt(ctx, cancel)
 		w.ended(f, end)
 	}
 }
@@ -90,9 +89,13 @@ func (w *Worker) sleep(d time.Duration) {
 }
 
 // attempt goes from waiting for its turn to the end of the session, and tells how that ended. The failure is nil if
-// the worker wanted it to.
-func (w *Worker) attempt(ctx context.Context) (*failure.Failure, governor.End) {
+// the worker wanted it to. ctx is for the time until there is a session: what it keeps would be kept as long as that.
+func (w *Worker) attempt(ctx context.Context, cancel context.CancelFunc) (*failure.Failure, governor.End) {
 	s, f := w.establish(ctx)
+	cancel()
+	w.mu.Lock()
+	w.cancelTry = func() {}
+	w.mu.Unlock()
 	if s == nil {
 		if f != nil {
 			w.judged(w.blameClock(f))

@@ -138,7 +138,7 @@ type Worker struct {
 	leftAt       time.Time
 	leftWall     time.Time // the same for Kept; zero while the device is connected
 	live         *session
-	cancelTry    context.CancelFunc // interrupts the attempt that is under way, nil if none is
+	cancelTry    context.CancelFunc // interrupts the attempt that is under way, before CONNACK; nil if none is
 	retry        *governor.Retry
 	last         *failure.Failure
 	latest       *failure.Failure // the same, but stays when a session is established
