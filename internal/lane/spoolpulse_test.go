@@ -71,3 +71,35 @@ func TestPulsesOfTheStuck(t *testing.T) {
 		r.wantStuck("it goes on")
 	})
 }
+
+// A timer that rests is back in time, also when several messages come in a row, and rests again.
+func TestTimerRests(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		r := newRig(t, newFakeStore(), 0, 0)
+		l, c, s := r.lane(Config{SpillAfter: time.Second}), new(consumer), &source{}
+		reader := attach(l, c)
+		rests := func() bool {
+			r.spool.mu.Lock()
+			defer r.spool.mu.Unlock()
+			return r.spool.resting && len(r.spool.attended) == 0
+		}
+		for round := range 3 {
+			goBy(time.Hour)
+			if !rests() {
+				t.Fatalf("round %d: the timer does not rest", round)
+			}
+			offerAll(t, l, s, 10*round+1, 10*round+1)
+			goBy(400 * time.Millisecond)
+			offerAll(t, l, s, 10*round+2, 10*round+2)
+			goBy(500 * time.Millisecond)
+			r.wantStored(0)
+			goBy(300 * time.Millisecond)
+			r.wantStored(2)
+			for _, d := range c.got() {
+				reader.Done(d.Seq)
+			}
+			goBy(2 * tidyEvery)
+			r.wantStored(0)
+		}
+	})
+}
