@@ -41,6 +41,12 @@ func (f *fake) Summaries() []bridge.DeviceSummary {
 	return slices.Clone(f.devices)
 }
 
+func (f *fake) EachSummary(tell func(*bridge.DeviceSummary)) {
+	for _, s := range f.Summaries() {
+		tell(&s)
+	}
+}
+
 func (f *fake) DeviceStatus(name string) (bridge.DeviceStatus, bool) {
 	for _, d := range f.Summaries() {
 		if d.Name != name {
