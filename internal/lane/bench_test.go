@@ -43,6 +43,46 @@ func BenchmarkRelay(b *testing.B) {
 	}
 }
 
+// BenchmarkBatch relays messages that come in batches of 16, as do their acknowledgements, with and without Cork.
+func BenchmarkBatch(b *testing.B) {
+	const batch = 16
+	for _, corked := range []bool{false, true} {
+		b.Run(fmt.Sprintf("corked=%v", corked), func(b *testing.B) {
+			l, n := New(Config{Hold: true, MaxMessages: 1000, MaxBytes: 1 << 20, Budget: NewBudget(64 << 20)}), new(gatherer)
+			r := l.Attach(n, Window{Messages: 20, Bytes: 1 << 20})
+			r.Start()
+			m := message(1, 100)
+			round := func(do func()) {
+				if corked {
+					l.Cork()
+					defer l.Uncork()
+				}
+				for range batch {
+					do()
+				}
+			}
+			seq := uint64(0)
+			b.ReportAllocs()
+			for b.Loop() {
+				round(func() { l.Offer(m, n, 1) })
+				round(func() { seq++; r.Done(seq) })
+			}
+			messages := float64(b.N) * batch
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/messages, "ns/message")
+			b.ReportMetric(float64(n.writes)/messages, "writes/message")
+		})
+	}
+}
+
+// gatherer counts what would be written.
+type gatherer struct {
+	nobody
+	writes int
+}
+
+func (g *gatherer) Flush()      { g.writes++ }
+func (g *gatherer) SettledAll() { g.writes++ }
+
 // nullStore forgets everything.
 type nullStore struct{}
 

@@ -30,17 +30,25 @@ func (l *Lane) unlockAndCall() {
 		batch := l.calls
 		l.calls = spare
 		l.mu.Unlock()
+		var run Source // whose Settled was called last
 		for i, c := range batch {
+			settled := c.outcome != 0
+			if run != nil && !(settled && c.from == run) {
+				settledAll(run)
+				run = nil
+			}
 			switch {
 			case c.other != nil:
 				c.other.wake()
-			case c.outcome == 0:
-				c.from.Room()
-			default:
+			case settled:
 				c.from.Settled(c.token, c.outcome)
+				run = c.from
+			default:
+				c.from.Room()
 			}
 			batch[i] = call{}
 		}
+		settledAll(run)
 		spare = batch[:0]
 		l.mu.Lock()
 	}
@@ -50,6 +58,13 @@ func (l *Lane) unlockAndCall() {
 	}
 	l.calling = false
 	l.mu.Unlock()
+}
+
+// settledAll ends a run of Settled calls. The source may be nil.
+func settledAll(s Source) {
+	if b, ok := s.(Batcher); ok {
+		b.SettledAll()
+	}
 }
 
 // wake has the sources that were refused try again, now that there is memory. The calls are the lane's own, so that

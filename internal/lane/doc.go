@@ -38,4 +38,7 @@
 // called without any lock of the lane, so they may call it back. Calls to one consumer are made one at a time and in
 // order, and so are calls to sources: a message is never reported settled before an earlier one with a source (MQTT
 // 3.1.1, 4.6). They run on whichever goroutine caused them and therefore must not block.
+//
+// Who has several packets at hand corks the lane meanwhile, so that what comes of them goes to the other side in one
+// piece: see Cork, Consumer.Flush and Batcher.
 package lane

@@ -15,6 +15,13 @@ type Source interface {
 	Room()
 }
 
+// Batcher is a Source that gathers what it makes of settled messages. Its type must be comparable.
+type Batcher interface {
+	Source
+	// SettledAll is called after each run of Settled calls, which may be a single one: there is no other for now.
+	SettledAll()
+}
+
 // Outcome is how a message was settled.
 type Outcome byte
 
@@ -92,6 +99,8 @@ type Lane struct {
 	hold     bool
 	away     bool // no consumer is expected soon
 	calling  bool // somebody is making calls
+	due      bool // the reader is to be pumped; only while corked
+	corks    int  // calls of Cork without Uncork
 	count    Counters
 	blocked  []Source // whose Offer was refused
 	calls    []call   // for sources, in order
@@ -139,8 +148,13 @@ func (l *Lane) Offer(m mqtt.Message, from Source, t mqtt.Token) bool {
 	l.mu.Lock()
 	live := l.live
 	reason, taken := Reason(0), false
-	if l.stage == open {
-		reason, taken = l.admitLocked(&m)
+	for l.stage == open {
+		if reason, taken = l.admitLocked(&m); taken || !l.due {
+			break
+		}
+		l.catchUp() // that may make room
+		l.mu.Lock()
+		live = l.live
 	}
 	if !taken {
 		if from != nil {
@@ -150,16 +164,13 @@ func (l *Lane) Offer(m mqtt.Message, from Source, t mqtt.Token) bool {
 		if l.live < live {
 			r = l.reader // what was dropped may have been too large for the window, and what is behind it is not
 		}
-		l.unlockAndCall()
-		if r != nil {
-			r.Pump()
-		}
+		l.unlockAndPump(r)
 		return false
 	}
 	l.count.Accepted++
 	if reason != 0 {
 		l.refuseLocked(reason, from, t)
-		l.unlockAndCall()
+		l.unlockAndPump(nil)
 		return true
 	}
 	l.q.push(entry{msg: m, from: from, token: t, at: time.Since(l.epoch)})
@@ -169,17 +180,14 @@ func (l *Lane) Offer(m mqtt.Message, from Source, t mqtt.Token) bool {
 		l.expiring++
 	}
 	l.offeredLocked(m.QoS)
-	r := l.reader
-	l.unlockAndCall()
-	if r != nil {
-		r.Pump()
-	}
+	l.unlockAndPump(l.reader)
 	return true
 }
 
 // admitLocked decides whether a message is queued (0, true), dropped (reason, true) or not taken (0, false); in the
-// first case it makes room and reserves memory. A lane with nothing in memory may always take a message: however much
-// memory other lanes hold, a device whose cloud is well goes on.
+// first case it makes room and reserves memory. One that does not fit is not taken as long as the reader is to be
+// pumped. A lane with nothing in memory may always take a message: however much memory other lanes hold, a device whose
+// cloud is well goes on.
 func (l *Lane) admitLocked(m *mqtt.Message) (Reason, bool) {
 	size := m.Size()
 	switch {
@@ -199,6 +207,9 @@ func (l *Lane) admitLocked(m *mqtt.Message) (Reason, bool) {
 		own := l.fitsLocked(size)
 		if own && l.cfg.Budget.reserve(size, l.mustTakeLocked()) {
 			return 0, true
+		}
+		if l.due {
+			return 0, false
 		}
 		policy := l.cfg.OnFull
 		if own && l.spool.works() {

@@ -255,10 +255,7 @@ func (l *Lane) end(seq uint64, o Outcome, reason Reason) {
 	if l.cursor == l.q.end() {
 		current = nil // nothing waits
 	}
-	l.unlockAndCall()
-	if current != nil {
-		current.Pump()
-	}
+	l.unlockAndPump(current)
 }
 
 func (l *Lane) doneLocked(seq uint64, o Outcome, reason Reason) {

@@ -368,6 +368,7 @@ func (s *spoolLane) do(rng *rand.Rand) string {
 	case n < 30:
 		return s.offer(rng)
 	case n < 34:
+		defer s.cork(rng)()
 		for range 10 + rng.IntN(100) {
 			s.offer(rng)
 		}
@@ -375,6 +376,7 @@ func (s *spoolLane) do(rng *rand.Rand) string {
 	case n < 54:
 		return s.done(rng)
 	case n < 57:
+		defer s.cork(rng)()
 		for range 10 + rng.IntN(100) {
 			s.done(rng)
 		}
@@ -425,6 +427,15 @@ func (s *spoolLane) do(rng *rand.Rand) string {
 		return s.reconfigure(rng)
 	}
 	return "nothing"
+}
+
+// cork corks the lane, or does not.
+func (s *spoolLane) cork(rng *rand.Rand) (uncork func()) {
+	if rng.IntN(2) == 0 {
+		return func() {}
+	}
+	s.l.Cork()
+	return s.l.Uncork
 }
 
 // reconfigure changes the bounds, and when messages are stored.

@@ -47,6 +47,9 @@ func TestSpoolStorm(t *testing.T) {
 	}
 	others.Go(func() { failAtRandom(store, rand.New(rand.NewPCG(seed, 50)), stop) })
 	others.Go(func() { watchStorm(t, spool, lanes, over) })
+	for _, s := range lanes[1:] {
+		others.Go(func() { corkAtRandom(s.l, over) })
+	}
 	within(t, "the producers end", producers.Wait)
 	close(stop)
 	within(t, "the lanes are empty", consumers.Wait)

@@ -340,6 +340,9 @@ func TestStorm(t *testing.T) {
 			}
 		}
 	})
+	for _, s := range lanes[1:] {
+		watcher.Go(func() { corkAtRandom(s.l, over) })
+	}
 	defer watcher.Wait()
 	defer close(over)
 	within(t, "the producers end", producers.Wait)
