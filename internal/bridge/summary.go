@@ -2,8 +2,12 @@ package bridge
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
+
+	"bridged/internal/netconn"
+	"bridged/internal/pulse"
 )
 
 // Summary tells how all devices are together.
@@ -71,8 +75,8 @@ func (b *Bridge) Started() <-chan struct{} { return b.started }
 // itself; see package pulse. In a bridge that is well it is nothing, whatever the disk and the network do.
 func (b *Bridge) Stuck(limit time.Duration) (names []string) {
 	now := time.Now()
-	all := append(b.spool.Pulses(), b.keeper.Pulse())
-	for _, p := range append(all, b.broker.Pulses()...) {
+	keeper := []*pulse.Pulse{b.keeper.Pulse()}
+	for _, p := range slices.Concat(b.spool.Pulses(), keeper, netconn.Pulses(), b.broker.Pulses()) {
 		if p.Stuck(now, limit) {
 			names = append(names, p.Name)
 		}

@@ -16,17 +16,26 @@ import (
 )
 
 // The cloud's connections are cut a hundred times at random moments under load, in every way that the simulator knows.
-// Everything that was acknowledged to a device arrives, in order, and repetitions say so; and the same downwards.
+// Everything that was acknowledged to a device arrives, in order, and repetitions say so; and the same downwards. With
+// tight queues both sides are not read most of the time.
 func TestCutAHundredTimes(t *testing.T) {
+	t.Run("wide", func(t *testing.T) { cutAHundredTimes(t, "", 16, 10, 1) })
+	t.Run("tight", func(t *testing.T) {
+		cutAHundredTimes(t, ", queue: {max_messages: 3, spill_after: 1h}", 2*64+16, 1, 50)
+	})
+}
+
+// cutAHundredTimes has so many messages of each device unacknowledged, loses at most so many acknowledgements at once,
+// and sends so many messages in a row to devices.
+func cutAHundredTimes(t *testing.T, queue string, window, lost, burst int) {
 	const (
 		devices = 8
 		cuts    = 100
-		window  = 16
 	)
-	c := simulate(t, cloudsim.Options{Kind: cloudsim.Generic})
+	c := simulate(t, cloudsim.Options{Kind: cloudsim.Generic, KeepReceived: 10_000_000}) // all of them, however fast
 	yaml := twoWays(t, c)
 	for i := range devices {
-		fmt.Fprintf(yaml, "  - {name: d%d, cloud: %s}\n", i, []string{"ws", "wss"}[i%2])
+		fmt.Fprintf(yaml, "  - {name: d%d, cloud: %s%s}\n", i, []string{"ws", "wss"}[i%2], queue)
 	}
 	r := run(t, yaml.String())
 
@@ -47,7 +56,7 @@ func TestCutAHundredTimes(t *testing.T) {
 			select {
 			case <-done:
 				return
-			case <-time.After(2 * time.Millisecond):
+			case <-time.After(time.Duration(2*(1-min(i%burst, 1))) * time.Millisecond):
 			}
 			d := i % devices
 			if err := c.Publish(stress[d].name, "down", []byte(strconv.Itoa(sent[d])), 1); err != nil {
@@ -73,7 +82,7 @@ func TestCutAHundredTimes(t *testing.T) {
 		case 3:
 			c.CutInFrame(name)
 		case 4:
-			c.LoseAcks(name, 1+rng.IntN(10))
+			c.LoseAcks(name, 1+rng.IntN(lost))
 		case 5:
 			c.DropAfter(name, 1+rng.IntN(30), 1, cloudsim.CutReset)
 		}

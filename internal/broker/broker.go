@@ -87,6 +87,8 @@ type Login struct {
 // Uplink takes the device's messages; see lane.Lane. It may be offered a will while the device is away.
 type Uplink interface {
 	Offer(m mqtt.Message, from lane.Source, t mqtt.Token) bool
+	Cork()
+	Uncork()
 }
 
 // Marks are the packet identifiers of the device's QoS 2 messages that survive the process; see lane.Lane. Its methods
@@ -132,6 +134,9 @@ const (
 	// sendLimit bounds what waits for a device that does not read, in bytes. Deliveries stop far below, at sendReady;
 	// between them fit a message of the largest size and acknowledgements.
 	sendLimit = 32 << 20
+	// maxUnread is how much more than the largest message may wait for the device before it is not read any more: what it
+	// has not read are the answers to what it sends.
+	maxUnread = 1 << 20
 	sendReady = 64 << 10
 	// flushWithin is how long a device has to take what waits for it when the bridge stops.
 	flushWithin = 500 * time.Millisecond
@@ -149,6 +154,7 @@ type Broker struct {
 	listeners []listener
 	logins    *logins
 	stall     time.Duration // shorter in tests
+	unread    int64         // maxUnread, less in tests
 	serial    atomic.Uint64 // of connections
 
 	refusals quiet // log lines about logins
@@ -180,6 +186,7 @@ func New(cfg Config) (*Broker, error) {
 		cfg:     cfg,
 		log:     cfg.Log,
 		stall:   stall,
+		unread:  maxUnread,
 		stopped: make(chan struct{}),
 		links:   make(map[*link]struct{}),
 	}

@@ -20,7 +20,7 @@ const (
 // Ready implements lane.Consumer: the device takes what it is sent.
 func (l *link) Ready() bool {
 	if l.nc.Pending() >= sendReady {
-		return false // pump is called when the device has taken it
+		return false // drained is called when the device has taken it
 	}
 	s := l.session
 	s.mu.Lock()
@@ -57,6 +57,9 @@ func (l *link) Deliver(d lane.Delivery) {
 		if release {
 			l.out = appendAck(l.out, pubrel, id)
 		}
+	}
+	if int64(size) > l.largest.Load() {
+		l.largest.Store(int64(size)) // nobody else does
 	}
 	l.out = slices.Grow(l.out, size)
 	l.out = appendPublish(l.out, l.req.version, m, d.Dup, id)

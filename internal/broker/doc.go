@@ -3,7 +3,7 @@
 //
 // mochi checks CONNECT and answers it, and decodes and encodes packets. After CONNACK it is let go, and the link reads
 // packets itself: mochi's in-flight map is shared by both directions, its queues drop, its topic tree would carry one
-// device's message to another, and each connection would keep a second goroutine and buffers. Every connection has an
+// device's message to another, and each connection would keep goroutines and buffers. Every connection has an
 // identifier of its own within mochi, because the devices' sessions are ours too: mochi's takeover lets two connections
 // that arrive at once both live.
 //
@@ -13,8 +13,8 @@
 //
 // Upward, the link's reader offers each message to the up lane; the acknowledgement is written when the lane has
 // settled it. When the lane is full the link parks a few messages and goes on reading, so that the device's pings are
-// answered, its acknowledgements count, and its end is noticed. When no more can be parked the reader waits, and the
-// device with it. What is still parked when the link ends is forgotten: the device, which got no acknowledgement,
+// answered, its acknowledgements count, and its end is noticed. When no more can be parked the device is not read until
+// there is room. What is still parked when the link ends is forgotten: the device, which got no acknowledgement,
 // repeats it. Downward, the link is the down lane's consumer.
 //
 // # Known gaps
@@ -25,9 +25,9 @@
 //
 // # Concurrency
 //
-// Each link has one goroutine that reads. Writing never blocks (package netconn), so
-// whoever has something to send writes it there and then. Locks are taken in the order device.mu, session.mu, link.mu.
-// device.mu is held over calls to lanes and to Upstream, which call back into sessions and links but never into a
-// device; the other two are never held over such calls, but for session.mu over Marks.Mark, and neither is parking.mu,
-// under which no other is taken.
+// A login has a goroutine, and so has the end of a link. In between an event loop (package netconn) has the link
+// read, and nothing that it calls may block. Writing never does, so whoever has something to send writes it there and
+// then. Locks are taken in the order device.mu, session.mu, link.mu. device.mu is held over calls to lanes and to
+// Upstream, which call back into sessions and links but never into a device; the other two are never held over such
+// calls, but for session.mu over Marks.Mark, and neither is parking.mu, under which no other is taken.
 package broker

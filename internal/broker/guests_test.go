@@ -144,7 +144,7 @@ func TestGuestsThatHangUp(t *testing.T) {
 	d.expect(packets.Connack)
 	r.clouds["hall:x"].receive(1)
 	d.publish("t", "late", 1, 2)
-	r.clouds["hall:x"].receive(1)
+	r.clouds["hall:x"].receive(2)
 }
 
 // One that waits longer than connect_timeout, which is for CONNECT, is still told what was decided.

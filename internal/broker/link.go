@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	mochi "github.com/mochi-mqtt/server/v2"
@@ -26,7 +27,7 @@ type link struct {
 	remote   netip.AddrPort
 	giveUp   time.Time // CONNECT must have been accepted by then
 
-	// Written by the reading goroutine before the link enters its device, and not afterwards.
+	// Written by the login's goroutine before the link enters its device, and not afterwards.
 	client *mochi.Client // during login
 	req    request
 	device *device // nil until the login was accepted
@@ -36,15 +37,19 @@ type link struct {
 	assigned string
 	session  *session // nil until the link has entered its device
 
-	// Used by the reading goroutine only.
+	// Used by whoever reads: the login's goroutine, then Readable, then that of finish.
 	deadlineSet time.Time // when the read deadline was set last
 	ours        bool      // code of this package runs, as opposed to mochi's
 	input       input
-	detached    bool   // mochi's part is over
-	corked      corker // whom uncork is due to, nil for nobody
-	told        bool   // the log says why the login was refused
+	detached    bool    // mochi's part is over
+	corked      corker  // the lane that uncork is due to, nil for none
+	held        *parked // a message that waits to be parked; nothing is read meanwhile
+	left        bool    // nothing is read any more
+	told        bool    // the log says why the login was refused
 
 	out []byte // what Deliver has encoded; belongs to whoever runs the lane's reader
+	// largest is the size of the largest message that was delivered.
+	largest atomic.Int64
 
 	parking parking // messages for the up lane
 
@@ -66,7 +71,7 @@ func newLink(b *Broker, c *net.TCPConn, config *tls.Config) (*link, error) {
 		nc:      nc,
 		b:       b,
 		giveUp:  time.Now().Add(b.connectTimeout()),
-		parking: parking{room: make(chan struct{}, 1), memory: b.cfg.Memory},
+		parking: parking{room: nc.Kick, memory: b.cfg.Memory},
 		closed:  make(chan struct{}),
 		done:    make(chan struct{}),
 	}
@@ -74,33 +79,43 @@ func newLink(b *Broker, c *net.TCPConn, config *tls.Config) (*link, error) {
 		addr := addr.AddrPort()
 		l.remote = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
 	}
-	nc.OnDrain(l.pump)
+	nc.OnDrain(l.drained)
 	if config != nil {
 		l.Conn = tls.Server(nc, config)
 	}
 	// It holds until login: mochi sets none before.
 	if err := nc.SetReadDeadline(l.giveUp); err != nil {
+		_ = nc.Close() // it has ended
 		return nil, fmt.Errorf("connect timeout: %w", err)
 	}
 	return l, nil
 }
 
-// open takes the link through its login. then runs it to its end, with what the login ended with: on another goroutine,
-// since this one's stack has grown.
-func (l *link) open(then func(err error)) {
+// open takes the link through its login. From then on Readable is called, or it has ended.
+func (l *link) open() {
 	err := l.handshake()
 	if err == nil {
 		err = l.logIn()
 	}
-	then(err)
+	if err != nil {
+		l.finish(l.ending(err))
+		return
+	}
+	l.nc.Attend(l)
 }
 
-// serve runs the link to its end after the login.
-func (l *link) serve(err error) {
-	if err == nil {
-		err = l.read()
+// Readable implements netconn.Handler: it handles what the device has sent.
+func (l *link) Readable() {
+	if l.left {
+		return
 	}
-	l.finish(l.ending(err))
+	err := l.guard(l.read)
+	if err == nil {
+		return
+	}
+	l.left = true
+	l.nc.Leave()
+	go l.finish(l.ending(err)) // it waits
 }
 
 func (l *link) handshake() error {
@@ -116,6 +131,7 @@ func (l *link) handshake() error {
 
 // finish says goodbye, closes the connection and leaves the device.
 func (l *link) finish(e ending) {
+	defer l.b.closed(l)
 	l.end(e)
 	if l.session != nil && l.req.version == 5 && e.code.Code >= packets.ErrUnspecifiedError.Code {
 		_, _ = l.Conn.Write(l.req.disconnectPacket(e.code)) // it is closed next, whether this arrives or not
@@ -136,7 +152,7 @@ func (l *link) finish(e ending) {
 	l.nc.Wait()
 }
 
-// end has the link's goroutine end it. The first cause counts.
+// end has the link ended by whoever reads. The first cause counts.
 func (l *link) end(e ending) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -145,7 +161,7 @@ func (l *link) end(e ending) {
 	}
 	l.cause = &e
 	close(l.closed)
-	_ = l.nc.SetReadDeadline(time.Unix(1, 0)) // interrupts Read; it fails only if the connection is closed
+	_ = l.nc.SetReadDeadline(time.Unix(1, 0)) // ends reading; it fails only if the connection is closed
 }
 
 // over says whether end was called.
@@ -163,8 +179,9 @@ func (l *link) send(p []byte) {
 	_, _ = l.Write(p) // the reader notices
 }
 
-// pump delivers what waits, after the device has taken what was sent.
-func (l *link) pump() {
+// drained delivers what waits, and reads again, after the device has taken what was sent.
+func (l *link) drained() {
+	l.nc.Kick()
 	l.mu.Lock()
 	r := l.reader
 	l.mu.Unlock()

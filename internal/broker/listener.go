@@ -112,14 +112,8 @@ func (b *Broker) open(c *net.TCPConn, config *tls.Config) bool {
 	b.mu.Lock()
 	b.links[l] = struct{}{}
 	b.mu.Unlock()
-	b.running.Go(func() {
-		l.open(func(err error) {
-			b.running.Go(func() {
-				l.serve(err)
-				b.closed(l)
-			})
-		})
-	})
+	b.running.Add(1) // until closed
+	go l.open()
 	return true
 }
 
@@ -140,7 +134,9 @@ func (b *Broker) vacant() bool {
 	return false
 }
 
+// closed is called when a link has ended.
 func (b *Broker) closed(l *link) {
+	defer b.running.Done()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.links, l)

@@ -1,10 +1,11 @@
 package broker
 
 import (
+	"errors"
+	"net"
 	"slices"
 	"sync"
-
-	"github.com/mochi-mqtt/server/v2/packets"
+	"time"
 
 	"bridged/internal/lane"
 	"bridged/internal/mqtt"
@@ -26,26 +27,36 @@ type parked struct {
 }
 
 // parking holds a link's messages until the up lane takes them, so that the device is read while the lane is full.
-// Every message passes through it, which keeps them in order. Only the link's reading goroutine calls put and close.
+// None overtakes those that it holds. Calls of empty, put and close do not overlap.
 type parking struct {
-	room   chan struct{} // holds one: a message has left, or nobody offers any more
+	room   func() // is called when a message has left after put has refused one
 	memory *lane.Budget
 
 	mu       sync.Mutex // protects the following fields; never held while the lane is called
 	queue    []parked   // the first may be on offer
 	bytes    int64      // of queue
+	wanted   bool       // room is to be called
 	offering bool       // a goroutine offers; no other may
 	refused  bool       // the lane has refused the first, and Room was not called since
 	closed   bool
+	idle     chan struct{} // close waits on it until nobody offers; nil if it does not
 }
 
-// put appends a message, or returns false if it must wait for room.
+// empty says whether a message may be offered without being parked: there is none before it. Only put adds some.
+func (p *parking) empty() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.queue) == 0 && !p.offering
+}
+
+// put appends a message, or returns false if it must wait for room, which is called then.
 func (p *parking) put(m parked) bool {
 	size := m.message.Size()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if n := len(p.queue); n > 0 {
 		if n >= maxParked || p.bytes+size > maxParkedBytes || !p.memory.Take(size) {
+			p.wanted = true
 			return false
 		}
 		m.taken = size
@@ -76,11 +87,24 @@ func (p *parking) offer(take func(parked) bool) {
 		if taken {
 			p.refused = false
 			p.popLocked()
-			p.wake()
+			p.roomLocked()
 		}
 	}
 	p.offering = false
-	p.wake()
+	if p.idle != nil {
+		close(p.idle)
+		p.idle = nil
+	}
+}
+
+// roomLocked has put tried again. It unlocks mu for that.
+func (p *parking) roomLocked() {
+	if p.wanted {
+		p.wanted = false
+		p.mu.Unlock()
+		p.room()
+		p.mu.Lock()
+	}
 }
 
 // retry is offer after the lane has called Room.
@@ -99,22 +123,17 @@ func (p *parking) popLocked() {
 	}
 }
 
-func (p *parking) wake() {
-	select {
-	case p.room <- struct{}{}:
-	default:
-	}
-}
-
 // close ends the offering and returns what the lane has not taken. A goroutine that offers is waited for, which is
 // soon: lanes do not block.
 func (p *parking) close() []parked {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.closed = true
-	for p.offering {
+	if p.offering {
+		idle := make(chan struct{})
+		p.idle = idle
 		p.mu.Unlock()
-		<-p.room
+		<-idle
 		p.mu.Lock()
 	}
 	rest := p.queue
@@ -122,20 +141,41 @@ func (p *parking) close() []parked {
 	return rest // whoever takes them gives their memory back
 }
 
-// offer hands a message to the up lane, or parks it while that is full. When no more can be parked it waits, and so
-// does the device, which is not read meanwhile.
+// errHeld says that the device is not read for the time being: what it sent last is held until it can be parked.
+var errHeld = errors.New("no more messages can be parked")
+
+// offer hands a message to the up lane, or parks it while that is full. When no more can be parked it holds it, and
+// returns errHeld.
 func (l *link) offer(m mqtt.Message, token mqtt.Token) error {
-	for !l.parking.put(parked{message: m, token: token}) {
-		l.uncork()
-		select {
-		case <-l.parking.room:
-		case <-l.closed:
-			l.forget(token)
-			return packets.ErrRejectPacket
-		}
+	p := parked{message: m, token: token}
+	if l.parking.empty() && l.take(p) {
+		return nil
+	}
+	if !l.parking.put(p) {
+		l.held = &p
+		return errHeld
 	}
 	l.parking.offer(l.take)
 	return nil
+}
+
+// unhold parks the message that is held, or returns errHeld if it still must wait.
+func (l *link) unhold() error {
+	switch {
+	case l.held == nil:
+		return nil
+	case l.parking.put(*l.held):
+		l.held = nil
+		l.deadlineSet = time.Time{}    // the device was not read, so its silence counts from now on
+		_ = l.SetDeadline(time.Time{}) // fails only if the link has ended, as reading will
+		l.parking.offer(l.take)
+		return nil
+	case l.over():
+		return net.ErrClosed
+	case l.nc.Err() != nil:
+		return l.nc.Err()
+	}
+	return errHeld
 }
 
 // take offers a message to the up lane.
@@ -148,7 +188,12 @@ func (l *link) take(p parked) bool {
 
 // unpark gives up what the lane has not taken, when the link ends. The device was not told that it has been received.
 func (l *link) unpark() {
-	for _, p := range l.parking.close() {
+	rest := l.parking.close()
+	if l.held != nil {
+		rest = append(rest, *l.held)
+		l.held = nil
+	}
+	for _, p := range rest {
 		l.parking.memory.Give(p.taken)
 		if p.message.QoS == 0 {
 			l.take(p) // nobody will repeat it, and the lane counts it if it is lost

@@ -266,7 +266,7 @@ func TestStopWhilePaused(t *testing.T) {
 }
 
 func TestParkingRoomComesFirst(t *testing.T) {
-	p := parking{room: make(chan struct{}, 1)}
+	p := parking{}
 	calls := 0
 	var take func(parked) bool
 	take = func(parked) bool {
@@ -285,7 +285,7 @@ func TestParkingRoomComesFirst(t *testing.T) {
 
 // Each refusal has the lane call Room, so there must not be one for each message that comes.
 func TestParkingOffersOncePerRoom(t *testing.T) {
-	p := parking{room: make(chan struct{}, 1)}
+	p := parking{}
 	calls := 0
 	full := func(parked) bool { calls++; return false }
 	for range 10 {
@@ -303,7 +303,7 @@ func TestParkingOffersOncePerRoom(t *testing.T) {
 
 // What is on offer when the link ends is waited for: it may be taken.
 func TestParkingCloseWaits(t *testing.T) {
-	p := parking{room: make(chan struct{}, 1)}
+	p := parking{}
 	offered, answer := make(chan struct{}), make(chan bool)
 	p.put(parked{token: 1})
 	p.put(parked{token: 2})
@@ -328,7 +328,7 @@ func TestParkingTakesMemory(t *testing.T) {
 	var m mqtt.Message
 	size := m.Size()
 	memory := lane.NewBudget(3 * size)
-	p := parking{room: make(chan struct{}, 1), memory: memory}
+	p := parking{room: func() {}, memory: memory}
 	parkedNow := func() (n int) {
 		for p.put(parked{}) {
 			n++

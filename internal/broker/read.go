@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"bridged/internal/netconn"
 )
 
 // mochi reads CONNECT and writes CONNACK. Then the link lets it go and reads packets itself, with mochi's decoders:
@@ -18,7 +20,7 @@ import (
 // errLoggedIn ends mochi's part.
 var errLoggedIn = errors.New("the link goes on by itself")
 
-// input is what was read from the connection and not used yet. It belongs to the reading goroutine.
+// input is what was read from the connection and not used yet. It belongs to whoever reads.
 type input struct {
 	buf  []byte // nil while there is nothing
 	rest []byte // of buf
@@ -43,28 +45,25 @@ func giveInput(b []byte) {
 }
 
 // fill reads more.
-func (l *link) fill() error {
-	in := &l.input
-	var n int
-	var err error
+func (in *input) fill(r io.Reader) error {
 	switch {
-	case in.buf == nil && l.Conn == l.nc:
-		in.buf, n, err = l.nc.ReadInto(takeInput, giveInput)
-		in.rest = in.buf[:n]
-		return err
 	case in.buf == nil:
 		in.buf = takeInput()
 	case len(in.rest) == len(in.buf): // a large packet
 		in.buf = append(make([]byte, 0, 2*len(in.buf)), in.buf...)
 		in.buf = in.buf[:cap(in.buf)]
-	default:
+	case cap(in.rest) < cap(in.buf): // it does not begin where the buffer does
 		copy(in.buf, in.rest)
 	}
 	have := len(in.rest)
-	n, err = l.Conn.Read(in.buf[have:])
+	n, err := r.Read(in.buf[have:])
 	in.rest = in.buf[:have+n]
+	in.used(0)
 	if n > 0 {
 		return nil // the next Read has the error again
+	}
+	if errors.Is(err, io.EOF) && have > 0 {
+		return io.ErrUnexpectedEOF
 	}
 	return err
 }
@@ -85,7 +84,7 @@ func (l *link) Read(p []byte) (int, error) {
 		return 0, errLoggedIn
 	}
 	if len(in.rest) == 0 {
-		if err := l.fill(); err != nil {
+		if err := in.fill(l.Conn); err != nil {
 			return 0, err
 		}
 	}
@@ -137,39 +136,51 @@ func (l *link) guard(f func() error) (err error) {
 	return f()
 }
 
-// read reads packets until the connection ends.
-func (l *link) read() error {
-	return l.guard(func() error {
-		for {
-			if err := l.handleInput(); err != nil {
-				return err
-			}
-			_ = l.SetDeadline(time.Time{}) // fails only if the link has ended, as reading will
-			if err := l.awaitPacket(); err != nil {
-				return err
-			}
-		}
-	})
-}
+// maxPackets is how many packets are handled at a time. Then other connections have their turn: the least packets take
+// two bytes, and each its answer.
+const maxPackets = 64
 
-// awaitPacket reads until there is a whole packet.
-func (l *link) awaitPacket() error {
-	for {
-		if err := l.fill(); err != nil {
-			if errors.Is(err, io.EOF) && len(l.input.rest) > 0 {
-				return io.ErrUnexpectedEOF
-			}
-			return err
+// read handles what has come, and returns nil when there is nothing more for now.
+func (l *link) read() error {
+	defer l.uncork()
+	if err := l.unhold(); err != nil {
+		return l.paused(err)
+	}
+	for handled := 0; ; {
+		if l.deaf() {
+			return nil // drained has it read again
 		}
-		if _, size, err := l.frame(); err != nil || size > 0 && size <= len(l.input.rest) {
-			return err
+		n, err := l.handleInput(handled)
+		if err != nil {
+			return l.paused(err)
+		}
+		if handled += n; handled >= maxPackets {
+			l.nc.Kick()
+			return nil
+		}
+		if err := l.input.fill(l.Conn); err != nil {
+			return l.paused(err)
 		}
 	}
 }
 
-// frame looks at the header of the next packet. size is that of the whole packet, 0 if it is not known yet.
-func (l *link) frame() (header, size int, err error) {
-	b := l.input.rest
+// deaf says that the device does not read the answers to what it sends.
+func (l *link) deaf() bool {
+	return int64(l.nc.Pending()) > l.largest.Load()+l.b.unread && !l.over() && l.nc.Err() == nil
+}
+
+// paused is nil for an error after which reading goes on later.
+func (*link) paused(err error) error {
+	if errors.Is(err, netconn.ErrWouldBlock) || errors.Is(err, errHeld) {
+		return nil
+	}
+	return err
+}
+
+// packet looks at the next packet, which may have so many bytes. header is the size of its fixed header, size that of
+// all of it, 0 while it is not there.
+func (in *input) packet(limit int) (header, size int, err error) {
+	b := in.rest
 	if len(b) == 0 {
 		return 0, 0, nil
 	}
@@ -181,8 +192,10 @@ func (l *link) frame() (header, size int, err error) {
 	for i := 1; i < len(b); i++ {
 		n |= int(b[i]&0x7f) << (7 * (i - 1))
 		switch {
-		case b[i]&0x80 == 0 && n+1 > l.b.cfg.MaxPacketSize:
+		case b[i]&0x80 == 0 && n+1 > limit:
 			return 0, 0, packets.ErrPacketTooLarge
+		case b[i]&0x80 == 0 && 1+i+n > len(b):
+			return 0, 0, nil
 		case b[i]&0x80 == 0:
 			return 1 + i, 1 + i + n, nil
 		case i == 4: // MQTT 3.1.1, 2.2.3
@@ -192,47 +205,62 @@ func (l *link) frame() (header, size int, err error) {
 	return 0, 0, nil
 }
 
-// handleInput handles the packets that are complete. What comes of several goes to the cloud in one piece.
-func (l *link) handleInput() error {
-	defer l.uncork()
+// handleInput handles the packets that are complete, and returns how many there were, maxPackets at most together with
+// those that were handled just before.
+func (l *link) handleInput(before int) (n int, err error) {
 	for {
-		header, size, err := l.frame()
+		header, size, err := l.input.packet(l.b.cfg.MaxPacketSize)
 		if err != nil {
-			return err
+			return n, err
 		}
-		if size == 0 || size > len(l.input.rest) {
-			return nil
+		if size == 0 || before+n >= maxPackets {
+			if n > 0 {
+				_ = l.SetDeadline(time.Time{}) // fails only if the link has ended, as reading will
+			}
+			return n, nil
 		}
-		if size < len(l.input.rest) {
-			l.cork()
+		if before+n > 0 || size < len(l.input.rest) {
+			l.cork(l.input.rest[0] >> 4)
 		}
-		if err := l.handle(l.input.rest[0], l.input.rest[header:size]); err != nil {
-			return err
-		}
+		err = l.handle(l.input.rest[0], l.input.rest[header:size])
 		l.input.used(size)
+		if err != nil {
+			return n, err
+		}
+		n++
 	}
 }
 
-// corker is an Uplink that gathers what it has to write from Cork to Uncork.
+// corker is one of the device's lanes.
 type corker interface {
 	Cork()
 	Uncork()
 }
 
-func (l *link) cork() {
-	if l.corked == nil {
-		if c, ok := l.device.setup().Up.(corker); ok {
-			l.corked = c
-			l.asOurs(c.Cork)
-		}
+// cork has a lane gather, until uncork or a packet that is for the other one, what comes of packets of this kind.
+// Several in a row go on in one piece, and all in the order in which they came.
+func (l *link) cork(kind byte) {
+	var lane corker
+	switch kind {
+	case packets.Publish:
+		lane = l.device.setup().Up
+	case packets.Puback, packets.Pubrec, packets.Pubcomp:
+		lane = l.reader
+	}
+	if lane == l.corked {
+		return
+	}
+	l.uncork()
+	if l.corked = lane; lane != nil {
+		l.asOurs(lane.Cork)
 	}
 }
 
-// uncork must come before the goroutine waits for anything.
+// uncork ends what cork began.
 func (l *link) uncork() {
-	if c := l.corked; c != nil {
+	if lane := l.corked; lane != nil {
 		l.corked = nil
-		l.asOurs(c.Uncork)
+		l.asOurs(lane.Uncork)
 	}
 }
 
@@ -247,7 +275,7 @@ func (l *link) asOurs(f func()) {
 // handle decodes a packet and handles it. The body is in a buffer that is used again.
 func (l *link) handle(head byte, body []byte) error {
 	pk := packets.Packet{ProtocolVersion: l.req.version}
-	_ = pk.FixedHeader.Decode(head) // frame has looked
+	_ = pk.FixedHeader.Decode(head) // packet has looked
 	pk.FixedHeader.Remaining = len(body)
 	if err := decode(&pk, body); err != nil {
 		return err

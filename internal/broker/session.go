@@ -36,7 +36,7 @@ func restored(k *Kept, m Marks) *session {
 	return s
 }
 
-// Settled implements lane.Source: the message may be acknowledged.
+// Settled implements lane.Source: the message may be acknowledged, which SettledAll does.
 func (s *session) Settled(t mqtt.Token, o lane.Outcome) {
 	s.mu.Lock()
 	s.in.Settle(t, o == lane.Stored)
@@ -45,6 +45,12 @@ func (s *session) Settled(t mqtt.Token, o lane.Outcome) {
 			s.marks.Mark(m)
 		}
 	}
+	s.mu.Unlock()
+}
+
+// SettledAll implements lane.Batcher: it acknowledges what was settled.
+func (s *session) SettledAll() {
+	s.mu.Lock()
 	s.acknowledgeLocked()
 	s.mu.Unlock()
 }

@@ -208,7 +208,9 @@ func TestRunJoinIn(t *testing.T) {
 	}
 	connect(pub).Publish("hello", []byte("hi"), 1)
 	s.await(t, 1, `you      → lab wss    hello     hi +arrived$`)
-	s.await(t, 1, `watcher  . lab wss .*online`)
+	for _, name := range []string{"watcher", "boiler-1", "press-2", "pump-7"} {
+		s.await(t, 1, name+` +\+ .*online`)
+	}
 	watching.Disconnect()
 	s.end()
 	if err := s.result(t); err != nil {

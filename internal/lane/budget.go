@@ -7,10 +7,10 @@ import (
 
 // Budget is the memory that the lanes of a process share. A nil Budget has no limit.
 type Budget struct {
-	limit atomic.Int64 // bytes
+	limit, used atomic.Int64 // bytes; used goes without a lock, since every message of all lanes comes by
+	waits       atomic.Int32 // the size of waiting
 
-	mu      sync.Mutex // protects the following fields; taken while a lane's mutex is held, never the reverse
-	used    int64
+	mu      sync.Mutex         // protects the following field; taken while a lane's mutex is held, never the reverse
 	waiting map[*Lane]struct{} // that were refused
 }
 
@@ -30,11 +30,7 @@ func (b *Budget) SetLimit(limit int64) {
 }
 
 // Used is how many bytes are taken.
-func (b *Budget) Used() int64 {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.used
-}
+func (b *Budget) Used() int64 { return b.used.Load() }
 
 // fits says whether a message of this size can ever be reserved.
 func (b *Budget) fits(size int64) bool { return b == nil || size <= b.limit.Load() }
@@ -44,24 +40,32 @@ func (b *Budget) reserve(size int64, must bool) bool {
 	if b == nil {
 		return true
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if !must && b.used+size > b.limit.Load() {
-		return false
+	for {
+		used := b.used.Load()
+		if !must && used+size > b.limit.Load() {
+			return false
+		}
+		if b.used.CompareAndSwap(used, used+size) {
+			return true
+		}
 	}
-	b.used += size
-	return true
 }
 
 // wait has l called when there may be room for a message of this size, or returns true if there is room already.
 func (b *Budget) wait(l *Lane, size int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.used+size <= b.limit.Load() {
-		return true
-	}
+	_, waits := b.waiting[l] // for another source of the lane, which goes on waiting
 	b.waiting[l] = struct{}{}
-	return false
+	b.waits.Store(int32(len(b.waiting))) // before a look at used, which free changes before it looks at waits
+	if b.used.Load()+size > b.limit.Load() {
+		return false
+	}
+	if !waits {
+		delete(b.waiting, l)
+	}
+	b.waits.Store(int32(len(b.waiting)))
+	return true
 }
 
 // Take takes memory for a message on its way to a lane, if it is not short. Give gives it back.
@@ -78,18 +82,11 @@ func (b *Budget) Give(size int64) {
 	}
 }
 
-// roomyLocked is somewhat short of the limit, so that a lane that is called mostly finds room. If it does not, it waits
-// for the next call.
-func (b *Budget) roomyLocked() bool {
-	limit := b.limit.Load()
-	return b.used < limit-limit/8
-}
-
-// roomy says whether it is well below the limit.
+// roomy says whether it is well below the limit, so that a lane that is called mostly finds room. If it does not, it
+// waits for the next call.
 func (b *Budget) roomy() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.roomyLocked()
+	limit := b.limit.Load()
+	return b.used.Load() < limit-limit/8
 }
 
 // free gives size bytes back and returns the lanes that may try again.
@@ -97,14 +94,16 @@ func (b *Budget) free(size int64) (waiting []*Lane) {
 	if b == nil {
 		return nil
 	}
+	b.used.Add(-size)
+	if b.waits.Load() == 0 || !b.roomy() {
+		return nil
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.used -= size
-	if len(b.waiting) > 0 && b.roomyLocked() {
-		for l := range b.waiting {
-			waiting = append(waiting, l)
-		}
-		clear(b.waiting)
+	for l := range b.waiting {
+		waiting = append(waiting, l)
 	}
+	clear(b.waiting)
+	b.waits.Store(0)
 	return waiting
 }

@@ -126,3 +126,23 @@ func TestNoBudget(t *testing.T) {
 	attach(l, new(consumer)).Done(1)
 	wantSettled(t, s, settlement{1, Delivered})
 }
+
+// A lane that finds room for a message after all still waits for the sake of one that it refused before.
+func TestBudgetKeepsWaiting(t *testing.T) {
+	b, l := NewBudget(100), New(Config{})
+	b.reserve(100, false)
+	if b.wait(l, 50) {
+		t.Fatal("there is room")
+	}
+	b.used.Add(-10) // as free does it before it looks who waits
+	if !b.wait(l, 10) {
+		t.Fatal("there is no room")
+	}
+	b.used.Add(10)
+	if waiting := b.free(50); len(waiting) != 1 {
+		t.Errorf("%d lanes are called", len(waiting))
+	}
+	if waiting := b.free(50); len(waiting) != 0 {
+		t.Errorf("%d lanes are called again", len(waiting))
+	}
+}

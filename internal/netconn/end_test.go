@@ -136,7 +136,7 @@ func TestPeerGone(t *testing.T) {
 				t.Errorf("it ended with %v", err)
 			}
 			within(t, "Wait returns", c.Wait)
-			if _, err := c.Conn.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
 				t.Errorf("Read: %v, want that the connection is closed", err)
 			}
 			if n := c.Pending(); n != 0 {
@@ -147,9 +147,8 @@ func TestPeerGone(t *testing.T) {
 }
 
 func TestNewOnClosed(t *testing.T) {
-	c, _ := pair(t, Options{Limit: 1, Stall: time.Minute}, small)
-	tcp := c.Conn.(*net.TCPConn)
-	if err := c.Close(); err != nil {
+	_, tcp := pair(t, Options{Limit: 1, Stall: time.Minute}, small)
+	if err := tcp.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := New(tcp, Options{Limit: 1, Stall: time.Minute}); !errors.Is(err, net.ErrClosed) {

@@ -14,7 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	loops = loops[:1] // many tests hold the loop up
+	goleak.VerifyTestMain(m)
+}
 
 // patience is how long a state may take to come. It only matters when a test fails.
 const patience = 20 * time.Second

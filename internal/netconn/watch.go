@@ -2,7 +2,7 @@ package netconn
 
 import "time"
 
-// The watch ends a connection whose peer takes nothing for Options.Stall. It runs on a timer that is armed only while
+// The watch ends a connection whose peer takes nothing for Options.Stall. It looks from time to time, but only while
 // the peer has something to take.
 //
 // Neither a write deadline nor TCP_USER_TIMEOUT would do. The kernel accepts nothing for long from a slow peer, until a
@@ -11,51 +11,35 @@ import "time"
 
 // watchLocked begins to watch. It comes before something is sent.
 func (c *Conn) watchLocked() {
-	if c.watching {
+	if c.lookAt != never {
 		return
 	}
-	c.watching = true
-	c.wg.Add(1)
-	c.taken, c.takenAt = c.sent.Load(), time.Now()
-	if c.timer == nil {
-		c.timer = time.AfterFunc(c.opts.Stall/4, c.check)
-	} else {
-		c.timer.Reset(c.opts.Stall / 4)
-	}
+	c.taken, c.takenAt = c.sent, time.Since(start)
+	c.lookAt = c.nextLook(c.takenAt)
+	c.setAlarmLocked()
 }
 
-// check is called by the timer.
-func (c *Conn) check() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.err != nil {
-		c.watchedLocked()
-		return
-	}
-	sent := c.sent.Load()
-	taken := sent - int64(unacknowledged(c.raw))
+// lookLocked is a look.
+func (c *Conn) lookLocked(now time.Duration) {
+	taken := c.takenLocked()
 	switch {
-	case taken == sent && !c.draining:
-		c.watchedLocked() // until something is sent again
+	case taken == c.sent && c.waiting == nil:
+		c.lookAt = never // until something is sent again
 		return
 	case taken > c.taken:
-		c.taken, c.takenAt = taken, time.Now()
-	case time.Since(c.takenAt) >= c.opts.Stall:
-		c.failLocked(ErrSlow)
-		c.watchedLocked()
+		c.taken, c.takenAt = taken, now
+	case now-c.takenAt >= c.opts.Stall:
+		c.endLocked(ErrSlow)
 		return
 	}
-	c.timer.Reset(c.opts.Stall / 4)
+	c.lookAt = c.nextLook(now)
 }
 
-// unwatchLocked stops the timer, for good: c.err is set. If check is about to run it sees that.
-func (c *Conn) unwatchLocked() {
-	if c.timer != nil && c.timer.Stop() {
-		c.watchedLocked()
-	}
-}
-
-func (c *Conn) watchedLocked() {
-	c.watching = false
-	c.wg.Done()
+// nextLook rounds the times of looks, so that many connections are looked at in one go. takenAt is late by the time
+// between two looks, the end by the grain: a quarter of Stall together.
+func (c *Conn) nextLook(now time.Duration) time.Duration {
+	grain := min(250*time.Millisecond, c.opts.Stall/8)
+	look := (now + c.opts.Stall/4 - grain).Truncate(grain)
+	end := (c.takenAt + c.opts.Stall + grain - 1).Truncate(grain)
+	return min(look, end)
 }

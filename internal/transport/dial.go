@@ -207,9 +207,6 @@ func (a *attempt) connect(ctx context.Context, host string, port uint16, proxy b
 		tcp, err := r.run(ctx)
 		if err == nil {
 			a.nc, err = netconn.New(tcp, netconn.Options{Limit: sendLimit, Stall: a.d.opts.Stall})
-			if err != nil {
-				_ = tcp.Close() // it is of no use
-			}
 		}
 		a.raced(r)
 		switch {

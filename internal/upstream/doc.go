@@ -1,9 +1,9 @@
 // Package upstream keeps each device's own session to its cloud.
 //
-// A Worker stands for one device. It runs one goroutine while there is a reason to have a cloud session, and none
-// otherwise. Each connection attempt goes through the same steps: wait for the backoff (governor.Retry) and for its
-// turn (governor.Governor), sign afresh, dial (package transport), CONNECT, bring the cloud's subscriptions in line
-// with what the device wants, and relay until the connection ends:
+// A Worker stands for one device. It runs one goroutine while it tries to get a cloud session because there is a
+// reason to have one, and none otherwise. Each connection attempt goes through the same steps: wait for the backoff
+// (governor.Retry) and for its turn (governor.Governor), sign afresh, dial (package transport), CONNECT, bring the
+// cloud's subscriptions in line with what the device wants, and relay until the connection ends:
 //
 //	idle → waiting → signing → dialing → connecting → subscribing → online → draining → idle
 //
@@ -20,7 +20,8 @@
 // # Concurrency
 //
 // All methods of a Worker are safe for concurrent use and none waits for the network. Writing to the cloud does not
-// block (package netconn), so whoever has something to send does it there and then; one goroutine reads. A Keeper
-// serves the timers of all workers. Locks are taken in the order Worker.mu, session.mu, and neither is held while a
-// lane or a callback is called, except for the lane's Empty and Counters.
+// block (package netconn), so whoever has something to send does it there and then. An event loop of that package has
+// a session read, and nothing that this calls may block. A Keeper serves the timers of all workers. Locks are taken in
+// the order Worker.mu, session.mu, and neither is held while a lane or a callback is called, except for the lane's
+// Empty and Counters.
 package upstream

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 
@@ -17,10 +18,11 @@ import (
 type parking struct {
 	cars     []parked
 	bytes    int64
-	short    bool // memory was short when the last one came
-	offering bool // a goroutine is at it
-	again    bool // there may be room since it last looked
-	room     sync.Cond
+	crowded  atomic.Bool // it is full; written under flow.mu
+	short    bool        // memory was short when the last one came
+	offering bool        // a goroutine is at it
+	again    bool        // there may be room since it last looked
+	room     sync.Cond   // for those who wait until nobody is at it
 }
 
 type parked struct {
@@ -60,16 +62,26 @@ func (s *session) offerDown(m mqtt.Message, t mqtt.Token) {
 	p.cars = append(p.cars, car)
 	p.bytes += m.Size()
 	p.short = car.taken == 0
+	p.crowded.Store(p.full())
 	w.flow.mu.Unlock()
 	w.Room() // it may have come before the message was parked
+}
 
-	s.waiting.Store(true)
-	w.flow.mu.Lock()
-	for p.full() && !s.ending.Load() && !s.closed {
-		p.room.Wait()
+// full says whether nothing is read for the time being, since no more can be parked. Readable is called when that is
+// over, and when the session is to end or its connection has ended: then reading finds out why.
+func (s *session) full() bool {
+	w := s.w
+	if !w.flow.parking.crowded.Load() { // nearly always
+		if s.waiting.Load() {
+			s.waiting.Store(false)
+		}
+		return false
 	}
-	w.flow.mu.Unlock()
-	s.waiting.Store(false)
+	w.flow.mu.Lock()
+	defer w.flow.mu.Unlock()
+	full := w.flow.parking.full() && !s.ending.Load() && !s.closed && s.nc.Err() == nil
+	s.waiting.Store(full)
+	return full
 }
 
 // Room offers parked messages again. It is for the down lane.
@@ -105,6 +117,10 @@ func (w *Worker) Room() {
 		p.cars = nil
 	}
 	p.room.Broadcast()
+	p.crowded.Store(p.full())
+	if s := w.flow.live; s != nil && s.waiting.Load() && !p.full() {
+		s.nc.Kick()
+	}
 }
 
 // oversize drops a message from the cloud that is too large for the queue. It is acknowledged, or it would come again.

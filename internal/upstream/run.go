@@ -13,9 +13,8 @@ import (
 	"bridged/internal/governor"
 )
 
-// run makes attempts as long as there is a reason.
+// run makes attempts as long as there is a reason, until one leads to a session: then served goes on.
 func (w *Worker) run() {
-	defer w.wg.Done()
 	for {
 		w.mu.Lock()
 		if !w.demandLocked() {
@@ -28,6 +27,7 @@ func (w *Worker) run() {
 				w.cfg.Up.Expect() // the cloud is not away, it is not wanted
 				w.mu.Unlock()
 				call(calls)
+				w.wg.Done()
 				return
 			}
 			w.running.Store(true)
@@ -43,9 +43,35 @@ func (w *Worker) run() {
 		ctx, cancel := context.WithCancel(context.Background())
 		w.cancelTry = cancel
 		w.mu.Unlock()
-		f, end := w.attempt(ctx, cancel)
-		w.ended(f, end)
+		s, f := w.establish(ctx)
+		cancel()
+		w.mu.Lock()
+		w.cancelTry = func() {} // what the context keeps would be kept as long as the session
+		w.mu.Unlock()
+		if s != nil {
+			s.nc.Attend(s)
+			return
+		}
+		if f != nil {
+			w.judged(w.blameClock(f))
+		}
+		w.ended(f, governor.End{})
 	}
+}
+
+// served goes on after a session has ended. The failure is nil if the worker wanted it to.
+func (w *Worker) served(s *session, f *failure.Failure) {
+	var end governor.End
+	if f != nil {
+		end.Close, end.Stuck = closing(f), s.stuck()
+	}
+	f, refused := s.judge(f)
+	s.close()
+	if refused {
+		s.dropFirst()
+	}
+	w.ended(f, end)
+	w.run()
 }
 
 func (w *Worker) idleReasonLocked() string {
@@ -86,33 +112,6 @@ func (w *Worker) sleep(d time.Duration) {
 	case <-t.C:
 	case <-w.wake:
 	}
-}
-
-// attempt goes from waiting for its turn to the end of the session, and tells how that ended. The failure is nil if
-// the worker wanted it to. ctx is for the time until there is a session: what it keeps would be kept as long as that.
-func (w *Worker) attempt(ctx context.Context, cancel context.CancelFunc) (*failure.Failure, governor.End) {
-	s, f := w.establish(ctx)
-	cancel()
-	w.mu.Lock()
-	w.cancelTry = func() {}
-	w.mu.Unlock()
-	if s == nil {
-		if f != nil {
-			w.judged(w.blameClock(f))
-		}
-		return f, governor.End{}
-	}
-	f = s.serve()
-	var end governor.End
-	if f != nil {
-		end.Close, end.Stuck = closing(f), s.stuck()
-	}
-	f, refused := s.judge(f)
-	s.close()
-	if refused {
-		s.dropFirst()
-	}
-	return f, end
 }
 
 // establish goes from waiting for its turn to CONNACK. It returns neither a session nor a failure if none is wanted any

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -29,6 +30,11 @@ const (
 	keepBuffer = 16 << 10
 	// sendReady is how many bytes may wait for the cloud until the session takes no more from its lane.
 	sendReady = 64 << 10
+	// maxPackets is how many packets are handled at a time. Then other connections have their turn.
+	maxPackets = 64
+	// maxUnread is how much more than the largest message may wait for the cloud before it is not read any more: what it
+	// has not read are the answers to what it sends.
+	maxUnread = 1 << 20
 )
 
 // session is one connection to the cloud: an MQTT 3.1.1 client over WebSocket.
@@ -47,13 +53,17 @@ type session struct {
 	// late says that CONNACK did not come in time. The cloud may have taken the will all the same: DISCONNECT takes it
 	// back.
 	late bool
-	// closedByCloud says that the session ended because the other side closed the connection. It belongs to run.
-	closedByCloud bool
+	// Used by whoever reads: connect, then Readable, then Worker.served.
+	left          bool   // nothing is read any more
+	closedByCloud bool   // the session ended because the other side closed the connection
+	corked        corker // the lane that uncork is due to, nil for none
 
-	heard   atomic.Bool // something came since the last tick
-	sent    atomic.Bool // something was sent since the last tick
-	ending  atomic.Bool // run is to end it; written under Worker.mu
-	waiting atomic.Bool // the reader waits for room in the down lane
+	heard  atomic.Bool // something came since the last tick
+	sent   atomic.Bool // something was sent since the last tick
+	ending atomic.Bool // Readable is to end it; written under Worker.mu
+	// largest is the size of the largest payload that was sent.
+	largest atomic.Int64
+	waiting atomic.Bool // for room in the parking: nothing is read. Written under Worker.flow.mu
 	// yielding says that another session is to follow, see yieldLocked; deaf that what the cloud sends is not wanted
 	// any more. Both are written under Worker.mu.
 	yielding, deaf atomic.Bool
@@ -175,9 +185,15 @@ func (s *session) establish(present, reset bool) {
 	call(calls)
 	s.flush()
 	if s.reader != nil {
-		s.nc.OnDrain(s.reader.Pump)
+		s.nc.OnDrain(s.drained)
 		s.reader.Start()
 	}
+}
+
+// drained sends what waits, and reads again, after the cloud has taken what was sent.
+func (s *session) drained() {
+	s.nc.Kick()
+	s.reader.Pump()
 }
 
 // onlineLocked tells whether the subscriptions are in line.
@@ -195,28 +211,98 @@ func (s *session) onlineLocked() {
 	}
 }
 
-// serve reads until the session ends. It returns nil if the worker ended it.
-func (s *session) serve() *failure.Failure {
-	for {
-		p, err := s.rd.Next()
-		if s.ending.Load() {
-			return nil
+// Readable implements netconn.Handler: it handles what the cloud has sent.
+func (s *session) Readable() {
+	if s.left {
+		return
+	}
+	over, f := s.read()
+	s.uncork()
+	if !over {
+		return
+	}
+	s.left = true
+	s.nc.Leave()
+	go s.w.served(s, f) // it waits
+}
+
+// read handles what has come. over says that the session has ended; the failure is nil if the worker ended it.
+func (s *session) read() (over bool, f *failure.Failure) {
+	for n := 0; !s.full(); n++ {
+		if n == maxPackets {
+			s.nc.Kick()
+			break
 		}
-		if err != nil {
-			s.w.mu.Lock()
-			lost := s.lost
-			s.w.mu.Unlock()
-			if lost != nil {
-				return lost
-			}
-			f := transport.ReadFailure(failure.StageOnline, err, s.nc)
-			s.closedByCloud = closed(f, err)
-			return f
+		if s.unread() {
+			break // drained has it read again
+		}
+		p, err := s.rd.Next()
+		switch {
+		case s.ending.Load():
+			return true, nil
+		case errors.Is(err, netconn.ErrWouldBlock):
+			return false, nil
+		case err != nil:
+			return true, s.readFailure(err)
 		}
 		s.heard.Store(true)
-		if f := s.handle(p); f != nil {
-			return f
+		if n > 0 || s.rd.Buffered() {
+			s.cork(p)
 		}
+		if f := s.handle(p); f != nil {
+			return true, f
+		}
+	}
+	return false, nil
+}
+
+// unread says that the cloud does not read the answers to what it sends.
+func (s *session) unread() bool {
+	return int64(s.nc.Pending()) > s.largest.Load()+maxUnread && !s.ending.Load() && s.nc.Err() == nil
+}
+
+func (s *session) readFailure(err error) *failure.Failure {
+	s.w.mu.Lock()
+	lost := s.lost
+	s.w.mu.Unlock()
+	if lost != nil {
+		return lost
+	}
+	f := transport.ReadFailure(failure.StageOnline, err, s.nc)
+	s.closedByCloud = closed(f, err)
+	return f
+}
+
+// corker is one of the device's lanes.
+type corker interface {
+	Cork()
+	Uncork()
+}
+
+// cork has a lane gather, until uncork or a packet that is for the other one, what comes of packets like p. Several in
+// a row go on in one piece, and all in the order in which they came.
+func (s *session) cork(p packets.ControlPacket) {
+	var lane corker
+	switch p.(type) {
+	case *packets.PublishPacket:
+		lane = s.w.cfg.Down
+	case *packets.PubackPacket, *packets.PubrecPacket, *packets.PubcompPacket:
+		lane = s.reader
+	}
+	if lane == s.corked {
+		return
+	}
+	s.uncork()
+	if s.corked = lane; lane != nil {
+		lane.Cork()
+	}
+}
+
+// uncork ends what cork began.
+func (s *session) uncork() {
+	if lane := s.corked; lane != nil {
+		s.corked = nil
+		lane.Uncork()
 	}
 }
 
@@ -307,10 +393,16 @@ func (s *session) inbound(p *packets.PublishPacket) *failure.Failure {
 	return nil
 }
 
-// Settled acknowledges a message to the cloud, on the connection on which it came. It is for the down lane.
+// Settled records that a message may be acknowledged to the cloud. It is for the down lane.
 func (w *Worker) Settled(t mqtt.Token, o lane.Outcome) {
 	w.flow.mu.Lock()
 	w.flow.in.Settle(t, o == lane.Stored)
+	w.flow.mu.Unlock()
+}
+
+// SettledAll acknowledges what was settled, on the connection on which it came. It is for the down lane.
+func (w *Worker) SettledAll() {
+	w.flow.mu.Lock()
 	s := w.flow.live
 	due := s != nil && s.acknowledgeLocked()
 	w.flow.mu.Unlock()
@@ -368,6 +460,9 @@ func (s *session) Deliver(d lane.Delivery) {
 		retain = false
 		w.count.stripped.Add(1)
 	}
+	if n := int64(len(m.Payload)); n > s.largest.Load() {
+		s.largest.Store(n) // nobody else does
+	}
 	w.flow.mu.Lock()
 	s.yieldLeft--
 	if s.closed {
@@ -396,9 +491,6 @@ func (s *session) Deliver(d lane.Delivery) {
 
 // Flush writes what Deliver has gathered. It is for the up lane.
 func (s *session) Flush() {
-	if s.w.corked.Load() {
-		return // Uncork follows
-	}
 	s.flush()
 	s.settle() // QoS 0 is done with here
 }
@@ -432,7 +524,6 @@ func (s *session) flush() {
 		if err != nil {
 			s.closed = true
 			_ = s.nc.Close() // the reader finds out, and why
-			s.w.flow.parking.room.Broadcast()
 		}
 	}
 	s.writing = false
@@ -453,7 +544,7 @@ func (w *Worker) flushSession(s *session) {
 	}
 }
 
-// endLocked has run end the session. Only the first call counts, except that a due will takes the goodbye back.
+// endLocked has Readable end the session. Only the first call counts, except that a due will takes the goodbye back.
 func (s *session) endLocked(graceful bool, reason string) {
 	if s.ending.Load() {
 		s.graceful = s.graceful && graceful
@@ -461,9 +552,6 @@ func (s *session) endLocked(graceful bool, reason string) {
 	}
 	s.graceful = graceful
 	s.ending.Store(true)
-	s.w.flow.mu.Lock()
-	s.w.flow.parking.room.Broadcast()
-	s.w.flow.mu.Unlock()
 	s.w.log.Debug("ending the session", zap.String("reason", reason))
 	_ = s.nc.SetReadDeadline(time.Now()) // wakes the reader; fails only on a closed connection
 }

@@ -20,8 +20,8 @@ func TestTimelineOfALongOutage(t *testing.T) {
 		t.Errorf("before the outage: %+v", st.Summary)
 	}
 	c.Down()
-	until(t, "many attempts", func() bool { st := r.w.Status(); return st.Failures > maxChanges && st.State == Waiting })
-	st := r.w.Status()
+	var st Status // of one moment: the next attempt comes soon
+	until(t, "many attempts", func() bool { st = r.w.Status(); return st.Failures > maxChanges && st.State == Waiting })
 	if i := slices.IndexFunc(st.Timeline, func(ch Change) bool { return ch.State == Online }); i < 0 {
 		t.Fatalf("what was before the outage is not there any more: %+v", st.Timeline)
 	}

@@ -43,6 +43,7 @@ func (w *Worker) unpark() {
 	}
 	cars := p.cars
 	p.cars, p.bytes = nil, 0
+	p.crowded.Store(false)
 	for _, c := range cars {
 		w.flow.in.Forget(c.token)
 	}

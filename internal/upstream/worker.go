@@ -30,11 +30,13 @@ type Topics interface {
 	Filters(filter string) []string
 }
 
-// Downlink takes what the cloud sends.
+// Downlink takes what the cloud sends; see lane.Lane.
 type Downlink interface {
 	Offer(m mqtt.Message, from lane.Source, t mqtt.Token) bool
 	// Refuse counts a message as accepted and dropped.
 	Refuse(reason lane.Reason, from lane.Source, t mqtt.Token)
+	Cork()
+	Uncork()
 }
 
 // DefaultQuiet is Config.Quiet unless there is a reason for another.
@@ -105,13 +107,12 @@ type Config struct {
 type Worker struct {
 	cfg  Config
 	log  logger
-	wg   sync.WaitGroup // run
+	wg   sync.WaitGroup // from run's beginning to its end, sessions included
 	wake chan struct{}  // holds one; interrupts waiting
 	// running says that run is at work. It is written under mu.
 	running atomic.Bool
 	// resting says that run waits after a failure, and that a message may have it try sooner.
 	resting atomic.Bool
-	corked  atomic.Bool // between Cork and Uncork
 	// leaving says that an empty up lane ends the session.
 	leaving atomic.Bool
 	// due is when the timers are to be looked at next, see Worker.look, and watched the session that they are for.
@@ -222,20 +223,11 @@ func (w *Worker) Offer(m mqtt.Message, from lane.Source, t mqtt.Token) bool {
 	return true
 }
 
-// Cork says that several messages are about to be offered at once: what is delivered until Uncork is written then. The
-// caller must not wait for anything meanwhile.
-func (w *Worker) Cork() { w.corked.Store(true) }
+// Cork has the up lane gather; see lane.Lane.
+func (w *Worker) Cork() { w.cfg.Up.Cork() }
 
 // Uncork ends what Cork began.
-func (w *Worker) Uncork() {
-	w.corked.Store(false)
-	w.flow.mu.Lock()
-	s := w.flow.live
-	w.flow.mu.Unlock()
-	if s != nil {
-		s.Flush()
-	}
-}
+func (w *Worker) Uncork() { w.cfg.Up.Uncork() }
 
 // hurry has the next attempt come sooner if Retry, told of something that gives hope, says so.
 func (w *Worker) hurry(tell func(*governor.Retry, time.Time) bool) {

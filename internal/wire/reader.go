@@ -49,6 +49,9 @@ func (r *Reader) Next() (packets.ControlPacket, error) {
 	return p, err
 }
 
+// Buffered says whether something has been read that Next has not returned yet.
+func (r *Reader) Buffered() bool { return r.in.buf != nil }
+
 func (r *Reader) next() (packets.ControlPacket, error) {
 	for {
 		if p, err := r.buffered(); p != nil || err != nil {

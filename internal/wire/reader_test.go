@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
@@ -396,6 +397,22 @@ func TestReaderAllocs(t *testing.T) {
 		})
 		if got != tc.want {
 			t.Errorf("%d bytes: %v allocations, want %v", len(tc.packet), got, tc.want)
+		}
+	}
+}
+
+// Buffered says whether there is more to come of what was read.
+func TestBuffered(t *testing.T) {
+	var limit atomic.Int64
+	limit.Store(testLimit)
+	c := &script{in: [][]byte{join(frame(bin, puback(1)), frame(bin, puback(2))), frame(bin, puback(3))}}
+	r := NewReader(upgraded(t, c), &limit)
+	for i, want := range []bool{true, false, false} {
+		if _, err := r.Next(); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.Buffered(); got != want {
+			t.Errorf("after packet %d: %v", i+1, got)
 		}
 	}
 }
