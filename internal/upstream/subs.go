@@ -25,6 +25,13 @@ type subscriptions struct {
 	device  map[string]byte // by the device's filter, the QoS it asked for
 	granted map[string]grant
 	waiting []*request // for a session that is on its way
+	beyond  *beyond    // nil as long as nothing was refused here
+}
+
+// beyond is what is to be told of filters that were refused here.
+type beyond struct {
+	logged time.Time
+	missed int // since then
 }
 
 // grant is what the cloud knows of a filter, as far as is known here. It begins with the SUBSCRIBE and ends with the
@@ -111,6 +118,22 @@ func (t *subscriptions) allowed(local string) bool {
 	return t.cfg.Limits.MaxSubscriptions == 0 || len(t.wanted()) <= t.cfg.Limits.MaxSubscriptions
 }
 
+// logBeyond tells about a filter that is refused here, and at most every logEvery: a device may ask for very many.
+func (t *subscriptions) logBeyond(log logger, filter string) {
+	if t.beyond == nil {
+		t.beyond = new(beyond)
+	} else if time.Since(t.beyond.logged) < logEvery {
+		t.beyond.missed++
+		return
+	}
+	fields := []zap.Field{zap.String("filter", filter[:min(len(filter), 200)])}
+	if t.beyond.missed > 0 {
+		fields = append(fields, zap.Int("unreported", t.beyond.missed))
+	}
+	log.Warn("subscription beyond the limits", fields...)
+	*t.beyond = beyond{logged: time.Now()}
+}
+
 // Subscribe asks for the device's filters. tell gets one code each, granted QoS or mqtt.Failure: the cloud's verdict,
 // if it is connected or about to be; otherwise the filters are granted here and subscribed to when it is. If they are
 // to survive a restart they are on disk by then. tell is called exactly once, on any goroutine.
@@ -126,7 +149,7 @@ func (w *Worker) Subscribe(subs []mqtt.Subscription, tell func(codes []byte)) {
 			t.device[s.Filter] = s.QoS
 			if !t.allowed(s.Filter) || !t.keepable() {
 				delete(t.device, s.Filter)
-				w.log.Warn("subscription beyond the limits", zap.String("filter", s.Filter[:min(len(s.Filter), 200)]))
+				t.logBeyond(w.log, s.Filter)
 			}
 			continue
 		}
