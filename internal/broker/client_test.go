@@ -269,6 +269,15 @@ func (c *client) disconnect() {
 	c.closed()
 }
 
+// reset ends the connection with a TCP reset.
+func (c *client) reset() {
+	c.tb.Helper()
+	if err := c.conn.(*net.TCPConn).SetLinger(0); err != nil {
+		c.tb.Fatal(err)
+	}
+	c.drop()
+}
+
 // drop closes the connection without a word.
 func (c *client) drop() {
 	c.tb.Helper()

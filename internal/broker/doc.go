@@ -20,8 +20,9 @@
 // # Known gaps
 //
 // MQTT 3.1 allows DUP on SUBSCRIBE, UNSUBSCRIBE and PUBREL; mochi takes it for a malformed packet and the connection
-// ends. While a device waits because no more can be parked it gets no answer to PINGREQ, and that it has vanished is
-// noticed when there is room, or when it connects again.
+// ends. While a device waits because no more can be parked it gets no answer to PINGREQ. That it has hung up is noticed
+// when there is room, since it may have said DISCONNECT, and that it has vanished as well; or when it connects again. A
+// connection that was reset is noticed at once.
 //
 // # Concurrency
 //

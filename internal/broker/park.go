@@ -2,6 +2,7 @@ package broker
 
 import (
 	"errors"
+	"io"
 	"net"
 	"slices"
 	"sync"
@@ -174,6 +175,8 @@ func (l *link) unhold() error {
 		return net.ErrClosed
 	case l.nc.Err() != nil:
 		return l.nc.Err()
+	case l.nc.Lost():
+		return io.ErrUnexpectedEOF // what is unread was not acknowledged
 	}
 	return errHeld
 }

@@ -48,3 +48,20 @@ func TestGoesOnAfterPauseBeyondKeepalive(t *testing.T) {
 	}
 	cl.expect("connected", "disconnected false")
 }
+
+// A device whose connection is reset while it waits for room has left at once. What it sent last comes again.
+func TestResetWhilePaused(t *testing.T) {
+	r, cl := filled(t, 1)
+	c, _ := r.connect(4, "dev", persistent)
+	c.publishAll(0, maxParked+2)
+	until(t, "the parking is full", func() bool { return r.parked("dev") == maxParked })
+	c.reset()
+	until(t, "the device is away", func() bool { return !r.present("dev") })
+	cl.expect("connected", "disconnected false")
+
+	c, _ = r.connect(4, "dev", persistent)
+	c.publishAll(0, maxParked+2, dup)
+	cl.attach()
+	c.ackedAll(maxParked + 2)
+	cl.numbered(maxParked + 2)
+}

@@ -431,3 +431,24 @@ func TestBackPressure(t *testing.T) {
 	}
 	expect(t, peer, newStream(), total)
 }
+
+// TestLost tells a connection that was reset from one whose peer has hung up.
+func TestLost(t *testing.T) {
+	for reset, linger := range map[bool]int{false: -1, true: 0} {
+		c, peer := pair(t, options, small)
+		called := make(chan struct{}, 100)
+		c.Attend(handler(func() { called <- struct{}{} }))
+		within(t, "a first call", func() { <-called })
+		if err := peer.SetLinger(linger); err != nil {
+			t.Fatal(err)
+		}
+		if err := peer.Close(); err != nil {
+			t.Fatal(err)
+		}
+		within(t, "a call", func() { <-called })
+		if c.Lost() != reset {
+			t.Errorf("reset %v: lost %v", reset, c.Lost())
+		}
+		c.Leave()
+	}
+}

@@ -55,6 +55,7 @@ type Conn struct {
 
 	ready    bool // there may be something to read
 	final    bool // no more than that will come: the peer has hung up, or the connection is lost
+	lost     bool // the latter
 	expired  bool // the read deadline has passed
 	peeking  bool // AwaitHangUp waits
 	handler  Handler
@@ -188,6 +189,7 @@ func (c *Conn) happened(events uint32) {
 	if read {
 		c.ready = true
 		c.final = c.final || events&final != 0
+		c.lost = c.lost || events&unix.EPOLLERR != 0
 		c.changed.Broadcast()
 	}
 	if c.waiting != nil && events&^unix.EPOLLIN != 0 {

@@ -167,6 +167,14 @@ func (c *Conn) AwaitHangUp() (hungUp bool) {
 	return false
 }
 
+// Lost says whether the connection is known to be lost, although something may still be unread: the peer has reset it,
+// or does not answer at all. Readable is called when that happens.
+func (c *Conn) Lost() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lost
+}
+
 // SetDeadline sets the read deadline; writing does not block and has none.
 func (c *Conn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
 

@@ -79,7 +79,7 @@ func (s *session) full() bool {
 	}
 	w.flow.mu.Lock()
 	defer w.flow.mu.Unlock()
-	full := w.flow.parking.full() && !s.ending.Load() && !s.closed && s.nc.Err() == nil
+	full := w.flow.parking.full() && !s.ending.Load() && !s.closed && s.nc.Err() == nil && !s.nc.Lost()
 	s.waiting.Store(full)
 	return full
 }
