@@ -81,8 +81,26 @@ func (o *Outbox) Doubtful(id uint16) bool {
 // out a message that was dropped here, if the receiver has it; MQTT has no way to take it back.
 func (o *Outbox) Disconnected() {
 	o.again = slices.Sorted(maps.Keys(o.ids))
+	o.doubtBefore()
 	o.released = append(o.released, o.orphans...)
 	o.orphans = nil
+}
+
+// doubtBefore has PUBREL be sent ahead of all QoS 2 messages that come again before a doubtful one. The receiver may
+// hold them by now, and the doubtful one, too: its PUBREL alone would release it before them.
+func (o *Outbox) doubtBefore() {
+	if len(o.doubts) == 0 {
+		return
+	}
+	doubtful := false
+	for _, seq := range slices.Backward(o.again) {
+		e := o.ids[seq]
+		if _, is := o.doubts[e.id]; is {
+			doubtful = true
+		} else if doubtful && e.qos == 2 {
+			o.doubts[e.id] = struct{}{}
+		}
+	}
 }
 
 func (o *Outbox) passOver(seq uint64) {

@@ -478,3 +478,26 @@ func TestOldest(t *testing.T) {
 	o.Ack(b)
 	is("all are done again", 0)
 }
+
+// A PUBREL ahead of a message that comes again does not release it before those that the receiver may hold as well.
+func TestDoubtKeepsOrder(t *testing.T) {
+	var o Outbox
+	o.Inherit()
+	first, _, _ := o.Assign(1, 2)
+	second, _, _ := o.Assign(2, 2)
+	third, _, _ := o.Assign(3, 1)
+	o.Complete(first) // PUBREL was answered, PUBLISH not yet
+	if o.Doubtful(first) || !o.Doubtful(second) || o.Doubtful(third) {
+		t.Fatal("the first is in doubt, or the second is not")
+	}
+	o.Disconnected()
+	if !o.Doubtful(first) || !o.Doubtful(second) || o.Doubtful(third) {
+		t.Error("the receiver would release the second message first")
+	}
+	o.Complete(second)
+	o.Complete(first)
+	o.Disconnected()
+	if o.Doubtful(first) || o.Doubtful(second) {
+		t.Error("in doubt without a reason")
+	}
+}
