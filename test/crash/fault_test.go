@@ -351,7 +351,9 @@ func (r *faultRun) killed() {
 	for _, st := range stored {
 		bytes += st.Bytes
 	}
-	if r.limits != "" && bytes > diskLimit {
+	// What is delivered counts as free at once, and its records are deleted with a later commit: a process that is killed
+	// in between leaves that much more.
+	if r.limits != "" && bytes > diskLimit+diskLimit/4 {
 		r.Errorf("%d bytes are on the disk, more than limits.disk", bytes)
 	}
 	for _, d := range slices.Concat(r.poor, r.rich) {
