@@ -153,7 +153,8 @@ func (l *link) offer(m mqtt.Message, token mqtt.Token) error {
 		return nil
 	}
 	if !l.parking.put(p) {
-		l.held = &p
+		held := p // so that p itself takes no memory
+		l.held = &held
 		return errHeld
 	}
 	l.parking.offer(l.take)
